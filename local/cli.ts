@@ -1,0 +1,196 @@
+import { rmSync } from "node:fs";
+import { ExecaError, execa } from "execa";
+import { Listr } from "listr2";
+import { adminKubeconfig, deleteCluster, isRunning, stopCluster } from "./cluster";
+import { registryPassword, registryUser, runningDaemon, startAccount, startRegistry, stopDaemons } from "./daemons";
+import { type Engine, engine, prepareProject, pulumi } from "./engine";
+import { stateDirectory } from "./paths";
+import { previewOffline } from "./preview";
+import { runTests } from "./testing";
+import { obtainTools, type Report, type ToolName } from "./tools";
+
+const help = `npm start                       bring the whole platform up on this machine, or up to date
+npm run local -- <arguments>    any pulumi command on it: preview, refresh, stack output, destroy …
+npm run kubectl -- <arguments>  kubectl on its cluster
+npm run preview -- dev|prod     preview that stack offline, against a simulated account
+npm stop                        stop every process, keep the state
+npm run reset                   back to nothing
+npm test                        checks, unit tests, tests on the embedded platform
+npm run check                   types, lint, format, dead code
+`;
+
+const allTools: ToolName[] = [
+  "pulumi",
+  "pulumi-language-nodejs",
+  "etcd",
+  "kube-apiserver",
+  "kube-controller-manager",
+  "kube-scheduler",
+  "kubectl",
+  "kwok",
+  "kwokctl",
+  "registry",
+];
+
+/** Set by a Ctrl-C, which the engine gets too: it ends in an orderly way first, then everything else is stopped. */
+let interrupted = false;
+
+const commands: Record<string, (args: string[]) => Promise<number>> = {
+  start,
+  local,
+  kubectl,
+  stop,
+  reset,
+  preview: previewOffline,
+  test: runTests,
+  help: async () => {
+    console.log(help);
+    return 0;
+  },
+};
+
+async function start(): Promise<number> {
+  const platform = await startPlatform();
+  const code = await run(platform, ["up", "--yes", "--skip-preview", "--suppress-outputs"]);
+  if (interrupted) {
+    await stop();
+    return 130;
+  }
+  if (code !== 0) {
+    console.error("\nThe update did not finish. What it made is kept: npm start goes on from there.");
+    return code;
+  }
+  await run(platform, ["stack", "output"]);
+  console.log(`
+The platform is up. What to try next:
+  npm run kubectl -- get pods --all-namespaces --output wide
+  npm run local -- preview --expect-no-changes
+  npm run local -- stack output kubeconfig --show-secrets
+  npm stop`);
+  return 0;
+}
+
+/** Any engine command on the local stack. `config` edits the clone's own Pulumi.local.yaml, as it does for any stack. */
+async function local(args: string[]): Promise<number> {
+  if (args.length === 0) {
+    console.error("Which pulumi command? For example: npm run local -- preview");
+    return 1;
+  }
+  const platform = await startPlatform();
+  const code = await run(platform, args);
+  if (args[0] === "destroy" && code === 0) await nameWhatIsLeft(platform);
+  if (interrupted) await stop();
+  return code;
+}
+
+async function kubectl(args: string[]): Promise<number> {
+  if (!(await isRunning())) {
+    console.error("The embedded cluster does not run. Start it with: npm start");
+    return 1;
+  }
+  const { kubectl } = await obtainTools(["kubectl"]);
+  return exitCode(execa(kubectl.path, args, { env: { KUBECONFIG: adminKubeconfig() }, stdio: "inherit" }));
+}
+
+async function stop(): Promise<number> {
+  await stopDaemons();
+  if (await isRunning()) await stopCluster();
+  console.log("Stopped. The state is kept; npm start goes on from it, npm run reset forgets it.");
+  return 0;
+}
+
+async function reset(): Promise<number> {
+  await stopDaemons();
+  await deleteCluster();
+  rmSync(stateDirectory(), { recursive: true, force: true });
+  console.log("The embedded platform is gone.");
+  return 0;
+}
+
+/** Tools, registry, account (and with it the cluster, if there is one) and the stack's settings; quick when all is there. */
+async function startPlatform(): Promise<Engine> {
+  const steps = new Listr<{ tools: Awaited<ReturnType<typeof obtainTools>>; engine: Engine }>(
+    [
+      {
+        title: "Tools",
+        task: async (context, task) => {
+          context.tools = await obtainTools(allTools, (report) => {
+            task.output = describe(report);
+          });
+        },
+      },
+      {
+        title: "Registry and simulated account",
+        task: async (context) => {
+          const [, account] = await Promise.all([
+            startRegistry(context.tools.registry.path),
+            startAccount(process.env),
+          ]);
+          const { pulumi, "pulumi-language-nodejs": host } = context.tools;
+          context.engine = engine({ pulumi: pulumi.path, languageHost: host.path }, account.port);
+        },
+      },
+      {
+        title: "Stack settings",
+        task: async (context, task) => {
+          const server = `127.0.0.1:${runningDaemon("registry")?.port}`;
+          const registry = { server, repository: "hobnob/backend", username: registryUser, private: true };
+          const secrets = { "hobnob:registryPassword": registryPassword() };
+          await prepareProject(context.engine, "local", { "hobnob:registry": registry }, secrets);
+          task.title = `Providers: ${Object.entries(context.engine.sources)
+            .map(([name, source]) => `${name} (${source})`)
+            .join(", ")}`;
+        },
+      },
+    ],
+    { renderer: process.stderr.isTTY ? "default" : "simple", registerSignalListeners: false },
+  );
+  return (await steps.run()).engine;
+}
+
+const describe = ({ tool, phase, elapsedSeconds, estimatedSeconds }: Report) =>
+  `${tool}: ${phase}, ${Math.round(elapsedSeconds)} s of about ${Math.round(estimatedSeconds)} s`;
+
+const run = (platform: Engine, args: string[]) => exitCode(pulumi(platform, args, { stdio: "inherit" }));
+
+/** What a destroy leaves on purpose: the owner decides about it, so it is named. */
+async function nameWhatIsLeft({ environment }: Engine): Promise<void> {
+  const ask = async (path: string) => {
+    const headers = { Authorization: `Bearer ${environment.DIGITALOCEAN_TOKEN}` };
+    return (await fetch(`${environment.DIGITALOCEAN_API_URL}/v2/${path}`, { headers })).json();
+  };
+  const { volumes } = (await ask("volumes")) as { volumes: { name: string; size_gigabytes: number }[] };
+  const { domains } = (await ask("domains")) as { domains: { name: string }[] };
+  for (const { name, size_gigabytes } of volumes)
+    console.log(`Kept: volume ${name} (${size_gigabytes} GiB), its data is yours`);
+  for (const { name } of domains) console.log(`Kept: zone ${name}; its deletion needs hobnob:dns.deleteZone`);
+}
+
+async function exitCode(running: PromiseLike<unknown>): Promise<number> {
+  try {
+    await running;
+    return 0;
+  } catch (error) {
+    if (error instanceof ExecaError) return error.exitCode ?? 1;
+    throw error;
+  }
+}
+
+async function main(): Promise<void> {
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(signal, () => {
+      interrupted = true;
+    });
+  }
+  const [command = "help", ...args] = process.argv.slice(2);
+  try {
+    process.exitCode = await (commands[command] ?? commands.help)?.(args);
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error);
+    if (process.env.HOBNOB_DEBUG) console.error(error);
+    if (interrupted) await stopDaemons();
+    process.exitCode = interrupted ? 130 : 1;
+  }
+}
+
+void main();

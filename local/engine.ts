@@ -1,0 +1,125 @@
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { delimiter, dirname, join } from "node:path";
+import { execa, type Options } from "execa";
+import { parse, stringify } from "yaml";
+import { cloneDirectory, stateDirectory } from "./paths";
+
+/** The providers of the program; each is the official plugin where one is installed, else the simulation in local/providers. */
+const providers = ["kubernetes", "digitalocean", "docker"] as const;
+type Provider = (typeof providers)[number];
+
+export interface Engine {
+  /** Environment for every command of the engine, and for whatever must reach the simulated account. */
+  environment: NodeJS.ProcessEnv;
+  /** Which plugin each provider is served by. */
+  sources: Record<Provider, "official" | "simulated">;
+}
+
+interface StackConfig {
+  config?: Record<string, unknown>;
+  encryptionsalt?: string;
+}
+
+const read = (file: string): StackConfig => (existsSync(file) ? (parse(readFileSync(file, "utf8")) ?? {}) : {});
+
+/** The engine with its own home, state backend and passphrase, all under the platform's state directory. */
+export function engine(tools: { pulumi: string; languageHost: string }, accountPort: number): Engine {
+  const sources = Object.fromEntries(providers.map((name) => [name, official(name) ? "official" : "simulated"]));
+  const simulated = providers.filter((name) => sources[name] === "simulated");
+  const home = join(stateDirectory(), "pulumi");
+  mkdirSync(home, { recursive: true });
+  shareInstalledPlugins(home);
+  const path = [
+    dirname(tools.pulumi),
+    dirname(tools.languageHost),
+    ...simulated.map((name) => join(cloneDirectory, "local", "plugins", name)),
+    process.env.PATH,
+  ];
+  return {
+    sources: sources as Engine["sources"],
+    environment: {
+      ...process.env,
+      PATH: path.join(delimiter),
+      PULUMI_HOME: home,
+      PULUMI_BACKEND_URL: `file://${home}`,
+      PULUMI_CONFIG_PASSPHRASE: passphrase(),
+      PULUMI_SKIP_UPDATE_CHECK: "true",
+      PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
+      PULUMI_PARALLEL: process.env.PULUMI_PARALLEL ?? "64",
+      DIGITALOCEAN_TOKEN: "local-simulated-account",
+      DIGITALOCEAN_API_URL: `http://127.0.0.1:${accountPort}`,
+    },
+  };
+}
+
+/** Runs the engine on the platform's project; resolves with what it printed where stdout is a pipe. */
+export async function pulumi(engine: Engine, args: string[], options: Options = {}) {
+  return execa("pulumi", args, { cwd: projectDirectory(), env: engine.environment, ...options });
+}
+
+/**
+ * The stack's settings live in a copy of the project, so that a run never writes into the clone: Pulumi.yaml and
+ * Pulumi.<stack>.yaml are copied, the program is the clone's own, reached through a link.
+ */
+export async function prepareProject(
+  engine: Engine,
+  stack: string,
+  overrides: Record<string, unknown>,
+  secrets: Record<string, string>,
+): Promise<void> {
+  const directory = projectDirectory();
+  mkdirSync(directory, { recursive: true });
+  const program = join(directory, "program");
+  if (!existsSync(program)) symlinkSync(cloneDirectory, program);
+  const project = parse(readFileSync(join(cloneDirectory, "Pulumi.yaml"), "utf8"));
+  writeFileSync(join(directory, "Pulumi.yaml"), stringify({ ...project, main: "program/index.ts" }));
+
+  const file = join(directory, `Pulumi.${stack}.yaml`);
+  const kept = read(file);
+  const given = read(join(cloneDirectory, `Pulumi.${stack}.yaml`));
+  const keptSecrets = Object.entries(kept.config ?? {}).filter(([key]) => key in secrets);
+  const config = { ...given.config, ...overrides, ...Object.fromEntries(keptSecrets) };
+  const salt = kept.encryptionsalt ?? given.encryptionsalt;
+  writeFileSync(file, stringify({ ...(salt && { encryptionsalt: salt }), config }));
+
+  if (!existsSync(join(stateDirectory(), "pulumi", ".pulumi", "stacks", "hobnob", `${stack}.json`))) {
+    await pulumi(engine, ["stack", "select", "--create", stack]);
+  }
+  for (const [key, value] of Object.entries(secrets)) {
+    if (kept.config?.[key] === undefined) {
+      await pulumi(engine, ["config", "set", "--stack", stack, "--secret", key], { input: value });
+    }
+  }
+}
+
+const projectDirectory = () => join(stateDirectory(), "project");
+
+/** Whether the provider's own plugin is at hand: on PATH or among the user's installed plugins, in the SDK's version. */
+function official(name: Provider): boolean {
+  const executable = `pulumi-resource-${name}`;
+  const onPath = (process.env.PATH ?? "").split(delimiter).some((folder) => existsSync(join(folder, executable)));
+  const { version } = require(`@pulumi/${name}/package.json`) as { version: string };
+  return onPath || existsSync(join(installedPlugins(), `resource-${name}-v${version}`, executable));
+}
+
+const installedPlugins = () => join(process.env.PULUMI_HOME ?? join(homedir(), ".pulumi"), "plugins");
+
+function shareInstalledPlugins(home: string) {
+  const own = join(home, "plugins");
+  if (existsSync(installedPlugins()) && readdirSync(installedPlugins()).length > 0 && !existsSync(own)) {
+    rmSync(own, { force: true });
+    symlinkSync(installedPlugins(), own);
+  }
+}
+
+/** Encrypts the local stack's secrets: made once, kept beside the state that it protects. */
+function passphrase(): string {
+  const file = join(stateDirectory(), "pulumi", "passphrase");
+  if (!existsSync(file)) {
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, randomBytes(24).toString("base64url"), { mode: 0o600 });
+  }
+  return readFileSync(file, "utf8");
+}
