@@ -57,7 +57,9 @@ export async function capture(program: () => unknown, options: CaptureOptions = 
   const restore = divertUnhandledRejections(failures);
   try {
     await program();
-    await drain(captured, options.stuck !== undefined);
+    await quiet(captured);
+    // After a failure, or with a resource that never ends, the RPC queue never drains.
+    if (failures.length === 0 && options.stuck === undefined) await pulumi.runtime.disconnect();
   } finally {
     restore();
     // A fresh monitor also drops the promises of a stuck resource, which would else fail the process at its exit.
@@ -239,12 +241,11 @@ function unwrapSecrets(value: unknown, path: string, secrets: string[]): unknown
 }
 
 /** Mocks answer without I/O, so one turn of the event loop runs all that can run; quiet after several is the end. */
-async function drain(captured: Captured[], stuck: boolean) {
+async function quiet(captured: Captured[]) {
   for (let before = -1; before !== captured.length; ) {
     before = captured.length;
     for (let turn = 0; turn < 5; turn++) await setImmediate();
   }
-  if (!stuck) await pulumi.runtime.disconnect();
 }
 
 /** An error in an output is nobody's promise: report the first one as the capture's own. */
