@@ -1,0 +1,190 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { execa } from "execa";
+import { cloneDirectory } from "../../local/paths";
+
+/** The platform as its user has it: every step is a command of the clone, on a state directory of the test's own. */
+describe("the whole platform on the embedded default", function () {
+  this.timeout(15 * 60_000);
+  const state = mkdtempSync(join(tmpdir(), "hobnob-test-"));
+  const run = async (args: string[], options: { clone?: string; environment?: NodeJS.ProcessEnv } = {}) => {
+    const clone = options.clone ?? cloneDirectory;
+    const env = { HOBNOB_LOCAL_STATE: state, ...options.environment };
+    const result = await execa(process.execPath, [join(clone, "local", "bootstrap.mjs"), ...args], {
+      cwd: clone,
+      env,
+      all: true,
+      reject: false,
+      stdin: "ignore",
+    });
+    return { code: result.exitCode, stdout: result.stdout, all: result.all };
+  };
+  const succeed = async (...args: string[]) => {
+    const result = await run(args);
+    assert.equal(result.code, 0, `${args.join(" ")} failed:\n${result.all}`);
+    return result.stdout;
+  };
+  const unchanged = () => succeed("local", "preview", "--expect-no-changes");
+  // biome-ignore lint/suspicious/noExplicitAny: Kubernetes lists have as many shapes as kinds
+  const objects = async (...args: string[]): Promise<any[]> =>
+    JSON.parse(await succeed("kubectl", "get", ...args, "--output", "json")).items;
+  const outputs = async () => JSON.parse(await succeed("local", "stack", "output", "--json"));
+  const account = async (path: string, body?: object) => {
+    const { port } = JSON.parse(readFileSync(join(state, "run.json"), "utf8")).account;
+    const response = await fetch(`http://127.0.0.1:${port}${path}`, {
+      headers: { Authorization: "Bearer local-test", "Content-Type": "application/json" },
+      ...(body && { method: "POST", body: JSON.stringify(body) }),
+    });
+    assert.ok(response.ok, `${path}: ${response.status} ${await response.clone().text()}`);
+    return response.json();
+  };
+  const ready = (pods: { status: { conditions: { type: string; status: string }[] } }[]) =>
+    pods.filter((pod) => pod.status.conditions.some(({ type, status }) => type === "Ready" && status === "True"));
+
+  before("npm start", () => succeed("start"));
+
+  after("npm run reset", async () => {
+    await run(["reset"]);
+    rmSync(state, { recursive: true, force: true });
+  });
+
+  it("must have nothing left to do right after it came up", unchanged);
+
+  it("must not depend on a token's life: eight days later nothing changes", async () => {
+    await account("/local/clock", { advanceSeconds: 8 * 24 * 3600 });
+    await unchanged();
+  });
+
+  it("must run three Elasticsearch pods, each Ready, on a node and a disk of its own", async () => {
+    const pods = ready(await objects("pods", "-n", "hobnob", "-l", "app.kubernetes.io/name=elasticsearch"));
+    assert.deepEqual(
+      pods.map((pod: any) => pod.metadata.name).sort(),
+      [0, 1, 2].map((i) => `elasticsearch-${i}`),
+    );
+    assert.equal(new Set(pods.map((pod: any) => pod.spec.nodeName)).size, 3);
+    const claims = await objects("persistentvolumeclaims", "-n", "hobnob");
+    assert.equal(claims.length, 3);
+    for (const claim of claims) {
+      assert.equal(claim.status.phase, "Bound");
+      assert.equal(claim.spec.storageClassName, (await outputs()).storageClass);
+    }
+  });
+
+  it("must run three API pods and two ingress pods", async () => {
+    const running = async (namespace: string, app: string) =>
+      ready(await objects("pods", "-n", namespace, "-l", `app.kubernetes.io/name=${app}`)).length;
+    assert.equal(await running("hobnob", "backend"), 3);
+    assert.equal(await running("nginx-ingress", "nginx-ingress"), 2);
+  });
+
+  it("must point both hosts at the balancer's address", async () => {
+    const { load_balancers: balancers } = await account("/v2/load_balancers");
+    assert.equal(balancers.length, 1);
+    assert.equal((await outputs()).ingressAddress, balancers[0].ip);
+    const { domains } = await account("/v2/domains");
+    const { domain_records: records } = await account(`/v2/domains/${domains[0].name}/records?per_page=200`);
+    const addresses = records.filter(({ type }: { type: string }) => type === "A");
+    assert.deepEqual(addresses.map(({ name, data }: { name: string; data: string }) => [name, data]).sort(), [
+      ["api", balancers[0].ip],
+      ["docs", balancers[0].ip],
+    ]);
+  });
+
+  it("must run the digest that the registry holds", deployedDigestIsInTheRegistry);
+
+  async function deployedDigestIsInTheRegistry() {
+    const { image } = (await objects("deployments", "-n", "hobnob"))[0].spec.template.spec.containers[0];
+    assert.match(image, /^127\.0\.0\.1:\d+\/hobnob\/backend@sha256:[0-9a-f]{64}$/);
+    const [, server, repository, digest] = image.match(/^([^/]+)\/(.+)@(.+)$/);
+    const password = readFileSync(join(state, "registry", "password"), "utf8");
+    const response = await fetch(`http://${server}/v2/${repository}/manifests/${digest}`, {
+      headers: {
+        Authorization: `Basic ${Buffer.from(`hobnob:${password}`).toString("base64")}`,
+        Accept: "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json",
+      },
+    });
+    assert.equal(response.status, 200);
+  }
+
+  it("must not change because the list of Kubernetes versions did", async () => {
+    const { kubernetesVersions: offered } = await account("/local/settings");
+    const running = (await account("/v2/kubernetes/clusters")).kubernetes_clusters[0].version as string;
+    const minor = running.split(".").slice(0, 2).join(".");
+    const lists = {
+      "a new patch appears": [`${minor}.99-do.0`, ...offered],
+      "the running patch is withdrawn": [`${minor}.99-do.0`, ...offered.filter((v: string) => v !== running)],
+      "the running minor is retired": offered.filter((v: string) => !v.startsWith(`${minor}.`)),
+    };
+    for (const [title, versions] of Object.entries(lists)) {
+      await account("/local/settings", { kubernetesVersions: versions });
+      const { code, all } = await run(["local", "preview", "--expect-no-changes"]);
+      assert.equal(code, 0, `${title}:\n${all}`);
+    }
+    await account("/local/settings", { kubernetesVersions: offered });
+  });
+
+  it("must see drift in a preview with refresh and mend it in an update", async () => {
+    await succeed("kubectl", "scale", "deployment/backend", "-n", "hobnob", "--replicas", "1");
+    const preview = await run(["local", "preview", "--refresh", "--expect-no-changes"]);
+    assert.notEqual(preview.code, 0, "the drift was not seen");
+    await succeed("local", "up", "--yes", "--skip-preview", "--refresh");
+    const [deployment] = await objects("deployments", "-n", "hobnob");
+    assert.equal(deployment.spec.replicas, 3);
+  });
+
+  it("must run the edited TypeScript in a plain preview", async () => {
+    const copy = mkdtempSync(join(tmpdir(), "hobnob-clone-"));
+    try {
+      const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], {
+        cwd: cloneDirectory,
+        encoding: "utf8",
+      });
+      for (const file of files.trim().split("\n")) {
+        if (existsSync(join(cloneDirectory, file))) cpSync(join(cloneDirectory, file), join(copy, file));
+      }
+      symlinkSync(join(cloneDirectory, "node_modules"), join(copy, "node_modules"));
+      const program = readFileSync(join(copy, "index.ts"), "utf8");
+      const edited = program
+        .replace("Promise<", "Promise<{ edited: string } & ")
+        .replace("return {", 'return {\n    edited: "yes",');
+      assert.notEqual(edited, program);
+      writeFileSync(join(copy, "index.ts"), edited);
+      const { code, all } = await run(["preview", "dev"], { clone: copy });
+      assert.equal(code, 0, all);
+      assert.match(all ?? "", /edited\s*: "yes"/);
+    } finally {
+      rmSync(copy, { recursive: true, force: true });
+    }
+  });
+
+  it("must keep everything through stop and start, the image too", async () => {
+    await succeed("stop");
+    await succeed("start");
+    await unchanged();
+    await deployedDigestIsInTheRegistry();
+  });
+
+  it("must survive the machine's restart", async () => {
+    execFileSync("pkill", ["-KILL", "-f", state]);
+    await succeed("start");
+    await unchanged();
+  });
+
+  it("must leave, after one destroy, only retained volumes and the zone, and name them", async () => {
+    const said = await succeed("local", "destroy", "--yes", "--skip-preview");
+    assert.deepEqual((await account("/v2/kubernetes/clusters")).kubernetes_clusters, []);
+    assert.deepEqual((await account("/v2/load_balancers")).load_balancers, []);
+    assert.deepEqual(
+      (await account("/v2/vpcs")).vpcs.filter(({ default: own }: { default: boolean }) => !own),
+      [],
+    );
+    const { volumes } = await account("/v2/volumes");
+    assert.equal(volumes.length, 3);
+    for (const { name } of volumes) assert.ok(said.includes(name), `${name} was not named`);
+    const { domains } = await account("/v2/domains");
+    for (const { name } of domains) assert.ok(said.includes(name), `${name} was not named`);
+  });
+});
