@@ -1,9 +1,29 @@
-import type { Config, Violation } from "./config.js";
+import type { Config } from "./config";
+import { keyName, type Path, setCommand, type Violation } from "./violations";
+
+interface Requests {
+  cpu: string;
+  memory: string;
+}
+
+const MI = 2 ** 20;
+const GI = 2 ** 30;
+
+// DigitalOcean's table of allocatable memory by a node's memory, both in GiB; larger nodes keep at least the last share.
+const ALLOCATABLE = [
+  [2, 1],
+  [4, 2.5],
+  [8, 6],
+  [16, 13],
+] as const;
+
+// An assumption: what DOKS's own pods (network, DNS, CSI, metrics agent) request on each node.
+const SYSTEM_PODS = { cpu: 0.3, memory: 300 * MI };
 
 /** Requested by each pod of the ingress controller. */
-export const INGRESS_REQUESTS = { cpu: "100m", memory: "128Mi" };
+export const INGRESS_REQUESTS: Requests = { cpu: "100m", memory: "128Mi" };
 /** Requested by metrics-server, which runs only where the API scales by itself (its project's own manifest). */
-export const METRICS_SERVER_REQUESTS = { cpu: "100m", memory: "200Mi" };
+export const METRICS_SERVER_REQUESTS: Requests = { cpu: "100m", memory: "200Mi" };
 
 const SUFFIXES: Record<string, number> = {
   n: 1e-9,
@@ -29,6 +49,160 @@ export function parseQuantity(quantity: string): number | undefined {
   return digits === undefined || factor === undefined ? undefined : Number(digits) * factor;
 }
 
-export function capacityViolations(_config: Config): Violation[] {
-  return [];
+/** A Droplet size as the account describes it. */
+export interface Size {
+  vcpus: number;
+  /** GiB */
+  memory: number;
+}
+
+/** A size's figures from its slug, such as s-2vcpu-4gb or g-2vcpu-8gb-intel; others are known to the account alone. */
+export function sizeFromSlug(slug: string): Size | undefined {
+  const [, vcpus, memory] = /-(\d+)vcpu-(\d+)gb(-|$)/.exec(slug) ?? [];
+  return vcpus && memory ? { vcpus: Number(vcpus), memory: Number(memory) } : undefined;
+}
+
+interface Pool {
+  path: Path;
+  size: string;
+  nodes: number;
+  scales: boolean;
+}
+
+/** The pools that take the platform's pods, at their least size: untainted worker pools, or the system pool alone. */
+export function workloadPools(cluster: Config["cluster"]): Pool[] {
+  if (cluster.provider === "existing") return [];
+  const workers = Object.entries(cluster.workerPools).filter(
+    ([, pool]) => !pool.taints.some(({ effect }) => effect !== "PreferNoSchedule"),
+  );
+  const pools = workers.map(([name, pool]) => ({ ...pool, path: ["cluster", "workerPools", name] }));
+  const all = pools.length > 0 ? pools : [{ ...cluster.systemPool, path: ["cluster", "systemPool"] }];
+  return all.map(({ path, size, count, minCount }) => ({
+    path,
+    size,
+    nodes: count ?? minCount ?? 0,
+    scales: count === undefined,
+  }));
+}
+
+/** Nodes that take the platform's pods, at least. */
+export function workloadNodes(cluster: Config["cluster"]): number {
+  if (cluster.provider === "existing") return cluster.nodes;
+  return workloadPools(cluster).reduce((sum, { nodes }) => sum + nodes, 0);
+}
+
+interface Room {
+  cpu: number;
+  memory: number;
+}
+
+interface Pod extends Room {
+  /** Never two on one node. */
+  alone: boolean;
+}
+
+type Sizes = Record<string, Size | undefined>;
+
+type Needs = Pick<Config, "cluster" | "elasticsearch" | "api" | "ingress">;
+
+/**
+ * Refuses what does not fit on the nodes' allocatable memory and CPU with one of them drained. Sizes that neither the
+ * slug nor `sizes` tells, and existing clusters, are not judged.
+ */
+export function capacityViolations(config: Needs, sizes: Sizes = {}): Violation[] {
+  const pools = workloadPools(config.cluster);
+  const [first] = pools;
+  if (!first || fits(config, pools, sizes) !== false) return [];
+  const pods = podsOf(config);
+  const nodes = pools.flatMap((pool) => nodesOf(pool, sizes));
+  const drained = nodes.length > 1;
+  const total = sum(drained ? withoutLargest(nodes) : nodes);
+  const needed = sum(
+    drained ? pods.slice(Math.max(0, pods.filter(({ alone }) => alone).length - nodes.length + 1)) : pods,
+  );
+  return [
+    {
+      key: keyName(first.path),
+      given: `${pools.map(({ nodes, size }) => `${nodes} × ${size}`).join(" + ")}, ${drained ? "with one node drained " : ""}room for ${show(total)}`,
+      allowed: `room for ${show(needed)} (${listOf(config)}), no pod split between nodes`,
+      command: remedy(config, first, sizes),
+    },
+  ];
+}
+
+/** Whether all pods find a node with any one node drained; undefined where a size is not known. */
+function fits(config: Needs, pools: Pool[], sizes: Sizes): boolean | undefined {
+  if (pools.some(({ size }) => !(sizes[size] ?? sizeFromSlug(size)))) return undefined;
+  const nodes = pools.flatMap((pool) => nodesOf(pool, sizes));
+  const drains = nodes.length > 1 ? nodes.map((_, i) => nodes.filter((_, j) => i !== j)) : [];
+  return [nodes, ...drains].every((left) => place(podsOf(config), left));
+}
+
+/** Greatest first, each to the node with the most memory left. */
+function place(pods: Pod[], nodes: Room[]): boolean {
+  const left = nodes.map((node) => ({ ...node, taken: false }));
+  const alone = pods.filter((pod) => pod.alone).slice(0, nodes.length);
+  const others = pods.filter((pod) => !pod.alone).sort((a, b) => b.memory - a.memory);
+  return [...alone, ...others].every((pod) => {
+    const node = left
+      .filter(({ cpu, memory, taken }) => cpu >= pod.cpu && memory >= pod.memory && !(pod.alone && taken))
+      .sort((a, b) => b.memory - a.memory)[0];
+    if (!node) return false;
+    node.cpu -= pod.cpu;
+    node.memory -= pod.memory;
+    node.taken ||= pod.alone;
+    return true;
+  });
+}
+
+function nodesOf({ size, nodes }: Pool, sizes: Sizes): Room[] {
+  const { vcpus, memory } = sizes[size] ?? sizeFromSlug(size) ?? { vcpus: 0, memory: 0 };
+  const [of, allocatable] = ALLOCATABLE.findLast(([gib]) => gib <= memory) ?? [2, 1];
+  const room = { cpu: vcpus - SYSTEM_PODS.cpu, memory: (memory * GI * allocatable) / of - SYSTEM_PODS.memory };
+  return Array.from({ length: nodes }, () => room);
+}
+
+function demands({ elasticsearch, api, ingress }: Needs) {
+  return [
+    { name: "elasticsearch", count: elasticsearch.replicas, requests: elasticsearch, alone: true },
+    { name: "backend", count: api.autoscaling?.minReplicas ?? api.replicas, requests: api, alone: false },
+    { name: "ingress", count: ingress.replicas, requests: INGRESS_REQUESTS, alone: false },
+    { name: "metrics-server", count: api.autoscaling ? 1 : 0, requests: METRICS_SERVER_REQUESTS, alone: false },
+  ].filter(({ count }) => count > 0);
+}
+
+const podsOf = (config: Needs): Pod[] =>
+  demands(config).flatMap(({ count, requests, alone }) =>
+    Array.from({ length: count }, () => ({
+      cpu: parseQuantity(requests.cpu) ?? 0,
+      memory: parseQuantity(requests.memory) ?? 0,
+      alone,
+    })),
+  );
+
+const listOf = (config: Needs) =>
+  demands(config)
+    .map(({ name, count, requests }) => `${name} ${count} × ${requests.memory} and ${requests.cpu}`)
+    .join(", ");
+
+const sum = (rooms: Room[]): Room =>
+  rooms.reduce((a, b) => ({ cpu: a.cpu + b.cpu, memory: a.memory + b.memory }), { cpu: 0, memory: 0 });
+
+const withoutLargest = (nodes: Room[]) => [...nodes].sort((a, b) => b.memory - a.memory).slice(1);
+
+const show = ({ cpu, memory }: Room) => `${(memory / GI).toFixed(1)}Gi and ${cpu.toFixed(1)} CPUs`;
+
+/** More nodes where that helps, else less memory; never another size of the system pool, which replaces the cluster. */
+function remedy(config: Needs, pool: Pool, sizes: Sizes): string {
+  const others = workloadPools(config.cluster).slice(1);
+  for (let nodes = pool.nodes + 1; nodes <= pool.nodes + 10; nodes++) {
+    const count = pool.scales ? "minCount" : "count";
+    if (fits(config, [{ ...pool, nodes }, ...others], sizes)) return setCommand([...pool.path, count], nodes);
+  }
+  const { elasticsearch } = config;
+  for (let mi = Math.floor((parseQuantity(elasticsearch.memory) ?? 0) / MI / 2); mi >= 512; mi = Math.floor(mi / 2)) {
+    const smaller = { ...config, elasticsearch: { ...elasticsearch, memory: `${mi}Mi` } };
+    if (fits(smaller, [pool, ...others], sizes)) return setCommand(["elasticsearch", "memory"], `${mi}Mi`);
+  }
+  return setCommand(["cluster", "workerPools", "workers", "size"], "s-4vcpu-8gb");
 }

@@ -1,14 +1,24 @@
-import { existsSync, readFileSync } from "node:fs";
-import { isIP } from "node:net";
-import { homedir } from "node:os";
-import { delimiter, join } from "node:path";
+import { BlockList, isIP } from "node:net";
 import * as pulumi from "@pulumi/pulumi";
 import { distance } from "fastest-levenshtein";
-import { parse as parseYaml } from "yaml";
 import { z } from "zod";
-import { capacityViolations, parseQuantity } from "./capacity.js";
+import { parseQuantity } from "./capacity";
+import { rules } from "./configRules";
+import {
+  ConfigurationError,
+  keyName,
+  type Path,
+  PROJECT,
+  removeCommand,
+  SECRET_ALLOWED,
+  type SecretKey,
+  secretViolation,
+  setCommand,
+  show,
+  type Violation,
+} from "./violations";
 
-const PROJECT = "hobnob";
+export { ConfigurationError, type Violation };
 
 /** The minor version of a new cluster; the account picks its newest patch. */
 export const KUBERNETES_MINOR = "1.36";
@@ -21,8 +31,6 @@ interface Meta {
   allowed: string;
   /** Fills the command that a violation proposes. */
   example?: string | number | boolean;
-  /** Shown in the reference where the default is computed. */
-  defaultText?: string;
 }
 
 const key = <T extends z.ZodType>(schema: T, description: string, allowed: string, example?: Meta["example"]): T =>
@@ -98,10 +106,8 @@ const DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday"
 
 const digitalOceanCluster = z.strictObject({
   provider: key(z.literal("digitalocean"), "A new cluster in a DigitalOcean account.", "digitalocean, existing"),
-  name: key(
-    z.string().regex(DNS_LABEL),
-    "Name of the cluster, its VPC and its balancer.",
-    'lower-case letters, digits and "-", e.g. hobnob-dev',
+  name: kubernetesName(
+    "Name of the cluster, its VPC and its balancer; default `hobnob-<stack>`.",
     "hobnob-dev",
   ).default(() => `hobnob-${pulumi.getStack()}`),
   region: key(z.string().regex(/^[a-z]{3}\d$/), "Region of the cluster.", "a DigitalOcean region, e.g. fra1", "fra1"),
@@ -196,8 +202,7 @@ const record = z.strictObject({
   tag: choice(["issue", "issuewild", "iodef"], "Tag, of CAA.").optional(),
 });
 
-const secret = (description: string) =>
-  key(z.string().min(1), description, "a secret, set with --secret (the command asks for it)");
+const secret = (description: string) => key(z.string().min(1), description, SECRET_ALLOWED);
 
 const schema = z.strictObject({
   domain: key(
@@ -207,7 +212,7 @@ const schema = z.strictObject({
     "example.com",
   ),
   cluster: z.preprocess(
-    (value) => (isObject(value) ? { provider: "digitalocean", ...value } : value),
+    (value) => (isObject(value) || value === undefined ? { provider: "digitalocean", ...value } : value),
     z.discriminatedUnion("provider", [digitalOceanCluster, existingCluster]).meta({
       description: "The Kubernetes cluster: a new one at DigitalOcean, or an existing one.",
       allowed: "an object with the keys of one of its providers",
@@ -354,23 +359,14 @@ const schema = z.strictObject({
     .prefault({}),
 });
 
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
+/** The keys that must be set with `--secret`. */
+export const secretKeys: SecretKey[] = ["registryPassword", "registryPullPassword"];
 
-function isResolver(value: string): boolean {
-  const [, address] = /^(?:\[(.+)\]|([^:]+))(?::\d{1,5})?$/.exec(value)?.filter((part) => part !== undefined) ?? [];
-  return isIP(value) !== 0 || isIP(address ?? "") !== 0;
-}
+/** The configuration as the stack's file has it, with its defaults. */
+export type PlainConfig = z.infer<typeof schema>;
 
-function isVpcRange(_value: string): boolean {
-  return true;
-}
-
-type Secret = "registryPassword" | "registryPullPassword";
-
-/** A stack's configuration, checked, with its defaults. */
-export interface Config extends Omit<z.infer<typeof schema>, Secret> {
+/** A stack's configuration, checked, with its defaults; its secrets stay secret. */
+export interface Config extends Omit<PlainConfig, SecretKey> {
   registryPassword?: pulumi.Output<string>;
   registryPullPassword?: pulumi.Output<string>;
 }
@@ -379,30 +375,271 @@ export type ExistingClusterConfig = z.infer<typeof existingCluster>;
 export type PoolConfig = z.infer<typeof workerPool>;
 export type DnsRecordConfig = z.infer<typeof record>;
 
-// ── violations ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-export interface Violation {
-  /** The configuration key, such as `hobnob:cluster.region`, or an environment variable. */
-  key: string;
-  /** What was found, ready to print. */
-  given: string;
-  /** What would be accepted. */
-  allowed: string;
-  /** The command that helps. */
-  command: string;
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** All that is wrong at once. Pulumi's Node host prints a RunError's message alone, without a stack trace. */
-export class ConfigurationError extends pulumi.RunError {
-  constructor(readonly violations: Violation[]) {
-    super(violations.map((v) => `${v.key}: ${v.given}; allowed: ${v.allowed}; ${v.command}`).join("\n"));
+/** An IP address, with or without a port: what `Resolver.setServers` takes. */
+function isResolver(value: string): boolean {
+  const bracketed = /^\[(.+)\](?::\d{1,5})?$/.exec(value)?.[1];
+  return isIP(bracketed ?? value) !== 0 || isIP(value.replace(/:\d{1,5}$/, "")) === 4;
+}
+
+const PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
+// docs.digitalocean.com/products/networking/vpc/concepts/plan-your-network: kept for DigitalOcean's own use.
+const RESERVED = ["10.229.0.0/16", "10.244.0.0/16", "10.245.0.0/16", "10.246.0.0/24"];
+
+function isVpcRange(range: string): boolean {
+  const bits = Number(range.split("/")[1]);
+  if (!z.cidrv4().safeParse(range).success || bits < 16 || bits > 28) return false;
+  return PRIVATE.some((other) => overlap(range, other)) && !RESERVED.some((other) => overlap(range, other));
+}
+
+/** Of two ranges that overlap, one holds the first address of the other. */
+function overlap(one: string, other: string): boolean {
+  const holds = (range: string, address: string) => {
+    const [network = "", bits] = range.split("/");
+    const list = new BlockList();
+    list.addSubnet(network, Number(bits), "ipv4");
+    return list.check(address.split("/")[0] ?? "");
+  };
+  return holds(one, other) || holds(other, one);
+}
+
+// ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+type Raw = Record<string, unknown>;
+
+/** Reads and checks the stack's configuration. Throws a `ConfigurationError` that lists every violation. */
+export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
+  const raw = readRaw();
+  const parsed = schema.safeParse(raw);
+  const found = [...(parsed.error?.issues ?? []).flatMap((issue) => explain(issue, raw)), ...plainSecrets(raw)];
+  const violations = [...found.map(({ violation }) => violation), ...brokenRules(raw, found, env)];
+  if (violations.length > 0 || !parsed.success) throw new ConfigurationError(violations);
+  const { registryPassword, registryPullPassword, ...config } = parsed.data;
+  return {
+    ...config,
+    registryPassword: registryPassword === undefined ? undefined : pulumi.secret(registryPassword),
+    registryPullPassword: registryPullPassword === undefined ? undefined : pulumi.secret(registryPullPassword),
+  };
+}
+
+/** Every key of the namespace; Pulumi hands objects over as JSON. */
+function readRaw(): Raw {
+  const raw: Raw = {};
+  for (const [name, value] of Object.entries(pulumi.runtime.allConfig())) {
+    if (!name.startsWith(`${PROJECT}:`)) continue;
+    const section = name.slice(PROJECT.length + 1);
+    const isText = inner(schemaAt([section]) ?? z.unknown()) instanceof z.ZodString;
+    raw[section] = isText ? value : fromJson(value);
+  }
+  return raw;
+}
+
+function fromJson(value: string): unknown {
+  try {
+    return JSON.parse(value);
+  } catch {
+    return value;
   }
 }
 
-/** Reads and checks the stack's configuration. Throws a `ConfigurationError` that lists every violation. */
-export function readConfig(): Config {
-  const config = schema.parse({}) as unknown as Config;
-  capacityViolations(config);
-  void [existsSync, readFileSync, homedir, delimiter, join, distance, parseYaml, PROJECT];
-  return config;
+// Pulumi's declarations leave it out, though its own `Config` is built on it.
+const isSecret = (name: PropertyKey | undefined) =>
+  (pulumi.runtime as unknown as { isConfigSecret(key: string): boolean }).isConfigSecret(`${PROJECT}:${String(name)}`);
+
+const isSecretKey = (name: unknown): name is SecretKey => secretKeys.some((key) => key === name);
+
+interface Found {
+  path: Path;
+  violation: Violation;
+  /** What stands in for the wrong value while the other rules are judged. */
+  standIn?: unknown;
+}
+
+/** A secret that the stack's file holds in plain text. */
+function plainSecrets(raw: Raw): Found[] {
+  return secretKeys
+    .filter((name) => raw[name] !== undefined && !isSecret(name))
+    .map((name) => ({ path: [name], standIn: raw[name], violation: secretViolation(name, "a value in plain text") }));
+}
+
+/** What one of the schema's complaints means to the user. */
+function explain(issue: z.core.$ZodIssue, raw: Raw): Found[] {
+  if (issue.code === "unrecognized_keys") return issue.keys.map((name) => unknownKey([...issue.path, name], raw));
+  const { path } = issue;
+  const value = valueAt(raw, path);
+  const expected = inner(schemaAt(path, raw) ?? z.unknown());
+  if (isSecretKey(path[0])) {
+    return [{ path, standIn: "stand-in", violation: secretViolation(path[0], "an empty value") }];
+  }
+  if (issue.code === "invalid_key") {
+    const allowed = metaOf(inner((expected as z.ZodRecord).keyType as z.ZodType)).allowed;
+    const violation = { key: keyName(path), given: show(path.at(-1)), allowed, command: removeCommand(path) };
+    return [{ path, violation }];
+  }
+  const given = isSecret(path[0]) ? "a secret" : `${show(value)}${wordForType(issue, value)}`;
+  const violation = {
+    key: keyName(path),
+    given,
+    allowed: metaOf(expected).allowed,
+    command: fixCommand(path, value, raw),
+  };
+  return [{ path, violation, standIn: exampleOf(expected) }];
+}
+
+function wordForType(issue: z.core.$ZodIssue, value: unknown): string {
+  if (issue.code !== "invalid_type" || value === undefined || value === null) return "";
+  if (Array.isArray(value)) return " (a list)";
+  return (
+    { string: " (text)", number: " (a number)", boolean: " (true or false)", object: " (an object)" }[
+      typeof value as string
+    ] ?? ""
+  );
+}
+
+function unknownKey(path: Path, raw: Raw): Found {
+  const name = String(path.at(-1));
+  const siblings = inner(schemaAt(path.slice(0, -1), raw) ?? z.unknown());
+  const known = siblings instanceof z.ZodObject ? Object.keys(siblings.shape) : [];
+  const given = isSecret(path[0]) || isSecretKey(path[0]) ? "a secret" : show(valueAt(raw, path));
+  const violation = { key: keyName(path), given, allowed: suggestion(path, name, known), command: removeCommand(path) };
+  return { path, violation };
+}
+
+/** The nearest known key: first beside the unknown one, then anywhere. */
+function suggestion(path: Path, name: string, siblings: string[]): string {
+  const near = (candidates: { name: string; key: string }[]) =>
+    candidates
+      .map((candidate) => ({ ...candidate, edits: distance(name.toLowerCase(), candidate.name.toLowerCase()) }))
+      .filter(({ edits }) => edits <= Math.max(1, Math.floor(name.length / 3)))
+      .sort((a, b) => a.edits - b.edits)[0];
+  const beside = near(siblings.map((sibling) => ({ name: sibling, key: keyName([...path.slice(0, -1), sibling]) })));
+  const found = beside ?? near(leaves().map((leaf) => ({ name: String(leaf.path.at(-1)), key: keyName(leaf.path) })));
+  if (found?.key === keyName(path)) return "no such key with this cluster.provider";
+  if (found) return `no such key; did you mean ${found.key}?`;
+  return `no such key; known are ${siblings.join(", ")}`;
+}
+
+function fixCommand(path: Path, value: unknown, raw: Raw): string {
+  const expected = inner(schemaAt(path, raw) ?? z.unknown());
+  const leaf = firstLeaf(expected);
+  // A value of another shape is in the way of the keys below it.
+  if (leaf.path.length > 0 && value !== undefined) return removeCommand(path);
+  return setCommand([...path, ...leaf.path], leaf.example ?? "<value>");
+}
+
+/** Rules between keys, judged with stand-ins for what is wrong by itself, as far as they read none of it. */
+function brokenRules(raw: Raw, found: Found[], env: NodeJS.ProcessEnv): Violation[] {
+  const mended = structuredClone(raw);
+  for (const { path, standIn } of found) mend(mended, path, standIn);
+  const { data } = schema.safeParse(mended);
+  if (!data) return [];
+  const wrong = found.map(({ path }) => path.join("."));
+  const touches = (read: string) =>
+    wrong.some((key) => `${key}.`.startsWith(`${read}.`) || `${read}.`.startsWith(`${key}.`));
+  return rules.filter(({ reads }) => !reads.some(touches)).flatMap(({ violations }) => violations(data, env));
+}
+
+function mend(raw: Raw, path: Path, standIn: unknown): void {
+  const parent = valueAt(raw, path.slice(0, -1)) as Record<PropertyKey, unknown> | undefined;
+  const last = path.at(-1);
+  if (last === undefined) return;
+  if (parent === undefined) mend(raw, path.slice(0, -1), { [last]: standIn });
+  else if (standIn === undefined) delete parent[last];
+  else parent[last] = standIn;
+}
+
+const valueAt = (raw: unknown, path: Path): unknown =>
+  path.reduce<unknown>((value, part) => (value as Record<PropertyKey, unknown> | undefined)?.[part], raw);
+
+// ── walking the schema ──────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The schema below its defaults and conversions. */
+function inner(schema: z.ZodType): z.ZodType {
+  if (schema instanceof z.ZodOptional || schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault) {
+    return inner(schema.unwrap() as z.ZodType);
+  }
+  return schema instanceof z.ZodPipe ? inner(schema.out as z.ZodType) : schema;
+}
+
+/** The schema of a key; `raw` tells which kind of cluster is meant. */
+function schemaAt(path: Path, raw: unknown = {}): z.ZodType | undefined {
+  let current: z.ZodType | undefined = schema;
+  let value: unknown = raw;
+  for (const part of path) {
+    const container: z.ZodType = variant(inner(current), value);
+    value = (value as Record<PropertyKey, unknown> | undefined)?.[part];
+    if (container instanceof z.ZodObject) current = container.shape[part as string];
+    else if (container instanceof z.ZodRecord) current = container.valueType as z.ZodType;
+    else if (container instanceof z.ZodArray) current = container.element as z.ZodType;
+    else return undefined;
+    if (!current) return undefined;
+  }
+  return variant(inner(current), value);
+}
+
+function variant(container: z.ZodType, value: unknown): z.ZodType {
+  if (!(container instanceof z.ZodDiscriminatedUnion)) return container;
+  return isObject(value) && value.provider === "existing" ? existingCluster : digitalOceanCluster;
+}
+
+function metaOf(schema: z.ZodType): Meta {
+  const meta = schema.meta() as Meta | undefined;
+  if (meta?.allowed) return meta;
+  const keys = schema instanceof z.ZodObject ? Object.keys(schema.shape).join(", ") : "";
+  return { description: "", ...meta, allowed: `an object with the keys ${keys}` };
+}
+
+/** A valid value made of the examples of all keys that have no default. */
+function exampleOf(schema: z.ZodType): unknown {
+  if (schema instanceof z.ZodRecord) return {};
+  if (schema instanceof z.ZodArray) return [];
+  if (!(schema instanceof z.ZodObject)) return (schema.meta() as Meta | undefined)?.example;
+  const required = Object.entries(schema.shape as Record<string, z.ZodType>).filter(
+    ([, s]) => !s.safeParse(undefined).success,
+  );
+  return Object.fromEntries(required.map(([name, s]) => [name, exampleOf(inner(s))]));
+}
+
+/** The first key to set below a key, and what to set it to. */
+function firstLeaf(schema: z.ZodType): { path: Path; example?: Meta["example"] } {
+  const below = (name: PropertyKey, s: z.ZodType) => {
+    const leaf = firstLeaf(inner(s));
+    return { ...leaf, path: [name, ...leaf.path] };
+  };
+  if (schema instanceof z.ZodArray) return below(0, schema.element as z.ZodType);
+  if (schema instanceof z.ZodRecord) return below("workers", schema.valueType as z.ZodType);
+  const [first] = schema instanceof z.ZodObject ? Object.entries(schema.shape as Record<string, z.ZodType>) : [];
+  return first ? below(...first) : { path: [], example: (schema.meta() as Meta | undefined)?.example };
+}
+
+export interface Leaf extends Meta {
+  path: Path;
+  /** As the reference prints it: `required`, `–`, or the value. */
+  default: string;
+}
+
+/** Every key with its meaning, in the schema's order: the source of docs/configuration.md. */
+export function leaves(from: z.ZodType = schema, path: Path = []): Leaf[] {
+  const bare = inner(from);
+  if (bare instanceof z.ZodDiscriminatedUnion)
+    return bare.options.flatMap((option) => leaves(option as z.ZodType, path));
+  if (bare instanceof z.ZodObject) {
+    return Object.entries(bare.shape as Record<string, z.ZodType>).flatMap(([name, s]) => leaves(s, [...path, name]));
+  }
+  if (bare instanceof z.ZodArray) return [leafOf(from, path), ...below(bare.element as z.ZodType, [...path, 0])];
+  if (bare instanceof z.ZodRecord)
+    return [leafOf(from, path), ...below(bare.valueType as z.ZodType, [...path, "<name>"])];
+  return [leafOf(from, path)];
+}
+
+const below = (element: z.ZodType, path: Path) => (inner(element) instanceof z.ZodObject ? leaves(element, path) : []);
+
+function leafOf(schema: z.ZodType, path: Path): Leaf {
+  const meta = metaOf(inner(schema));
+  const { success, data } = schema.safeParse(undefined);
+  const fallback = data === undefined ? "–" : JSON.stringify(data);
+  return { ...meta, path, default: success ? fallback : "required" };
 }

@@ -1,0 +1,301 @@
+import { existsSync, readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import { homedir } from "node:os";
+import { delimiter, join } from "node:path";
+import { parse } from "yaml";
+import { capacityViolations, workloadNodes } from "./capacity";
+import type { PlainConfig } from "./config";
+import { keyName, type Path, removeCommand, secretViolation, setCommand, show, type Violation } from "./violations";
+
+/** What must hold between keys that are right by themselves. */
+interface Rule {
+  /** Keys that the rule reads: it is not judged where one of them is wrong by itself. */
+  reads: string[];
+  violations(config: PlainConfig, env: NodeJS.ProcessEnv): Violation[];
+}
+
+/** The cluster or the zone is DigitalOcean's, so that its account is asked. */
+export const needsAccount = ({ cluster, dns }: Pick<PlainConfig, "cluster" | "dns">) =>
+  cluster.provider === "digitalocean" || dns.zone !== "none";
+
+export const rules: Rule[] = [
+  {
+    reads: ["cluster.protect", "cluster.destroyAllAssociatedResources"],
+    violations: ({ cluster }) =>
+      refuse(cluster.provider === "digitalocean" && cluster.protect && cluster.destroyAllAssociatedResources, {
+        path: ["cluster", "destroyAllAssociatedResources"],
+        given: "true",
+        allowed: "false while cluster.protect is true",
+        value: false,
+      }),
+  },
+  {
+    reads: ["cluster.protect", "dns.deleteZone"],
+    violations: ({ cluster, dns }) =>
+      refuse(cluster.provider === "digitalocean" && cluster.protect && dns.deleteZone, {
+        path: ["dns", "deleteZone"],
+        given: "true",
+        allowed: "false while cluster.protect is true",
+        value: false,
+      }),
+  },
+  { reads: ["cluster"], violations: ({ cluster }) => pools(cluster).flatMap(poolViolations) },
+  {
+    reads: ["cluster.provider", "storage.className"],
+    violations: ({ cluster, storage }) =>
+      refuse(cluster.provider === "digitalocean" && /^do-block-storage(-|$)/.test(storage.className), {
+        path: ["storage", "className"],
+        given: show(storage.className),
+        allowed: "a name that DigitalOcean's own storage classes do not have, e.g. hobnob-block-storage",
+        value: "hobnob-block-storage",
+      }),
+  },
+  { reads: ["cluster", "elasticsearch.replicas"], violations: elasticsearchNodes },
+  { reads: ["cluster", "ingress.expose", "ingress.replicas"], violations: hostPorts },
+  {
+    reads: ["api.autoscaling"],
+    violations: ({ api: { autoscaling: pods } }) =>
+      refuse(pods !== undefined && pods.minReplicas > pods.maxReplicas, {
+        path: ["api", "autoscaling", "minReplicas"],
+        given: show(pods?.minReplicas),
+        allowed: `at most api.autoscaling.maxReplicas, which is ${pods?.maxReplicas}`,
+        value: pods?.maxReplicas ?? 1,
+      }),
+  },
+  { reads: ["api.image", "registry", "registryPassword", "registryPullPassword"], violations: imageViolations },
+  {
+    reads: ["ingress.expose", "dns.zone"],
+    violations: ({ ingress, dns }) =>
+      refuse(ingress.expose !== "LoadBalancer" && dns.zone !== "none", {
+        path: ["dns", "zone"],
+        given: show(dns.zone),
+        allowed: `none while ingress.expose is ${ingress.expose}: only a balancer has an address for the records`,
+        value: "none",
+      }),
+  },
+  {
+    reads: ["tls.enabled", "dns.zone"],
+    violations: ({ tls, dns }) =>
+      refuse(tls.enabled && dns.zone === "none", {
+        path: ["dns", "zone"],
+        given: show(dns.zone),
+        allowed: "create or lookup while tls.enabled is true: the certificate's names are proved by the zone",
+        value: "create",
+      }),
+  },
+  {
+    reads: ["tls.enabled", "cluster.provider", "ingress.expose"],
+    violations: ({ tls, cluster, ingress }) =>
+      refuse(tls.enabled && (cluster.provider !== "digitalocean" || ingress.expose !== "LoadBalancer"), {
+        path: ["tls", "enabled"],
+        given: "true",
+        allowed:
+          "false unless cluster.provider is digitalocean and ingress.expose is LoadBalancer: its balancer ends TLS",
+        value: false,
+      }),
+  },
+  {
+    reads: ["domain", "tls.hosts"],
+    violations: ({ domain, tls }) =>
+      tls.hosts.flatMap((host, i) =>
+        refuse(host !== domain && !host.endsWith(`.${domain}`), {
+          path: ["tls", "hosts", i],
+          given: show(host),
+          allowed: `a name under ${domain}`,
+          command: removeCommand(["tls", "hosts", i]),
+        }),
+      ),
+  },
+  { reads: ["dns.records"], violations: ({ dns }) => dns.records.flatMap(recordViolations) },
+  { reads: ["cluster.provider", "dns.zone"], violations: missingToken },
+  { reads: ["cluster.provider", "cluster.context"], violations: missingContext },
+  {
+    reads: ["cluster", "elasticsearch", "api", "ingress.replicas"],
+    // Pools that contradict themselves have been refused already.
+    violations: (config) =>
+      pools(config.cluster).flatMap(poolViolations).length > 0 ? [] : capacityViolations(config),
+  },
+];
+
+interface Finding {
+  path: Path;
+  given: string;
+  allowed: string;
+  /** What the command sets the key to. */
+  value?: string | number | boolean;
+  /** Where another command helps. */
+  command?: string;
+}
+
+function refuse(wrong: boolean, { path, given, allowed, value = "<value>", command }: Finding): Violation[] {
+  return wrong ? [{ key: keyName(path), given, allowed, command: command ?? setCommand(path, value) }] : [];
+}
+
+type Pool = { path: Path; count?: number; minCount?: number; maxCount?: number };
+
+function pools(cluster: PlainConfig["cluster"]): Pool[] {
+  if (cluster.provider !== "digitalocean") return [];
+  const workers = Object.entries(cluster.workerPools).map(([name, pool]) => ({
+    ...pool,
+    path: ["cluster", "workerPools", name],
+  }));
+  return [{ ...cluster.systemPool, path: ["cluster", "systemPool"] }, ...workers];
+}
+
+const POOL_COUNT = "either count, or both minCount and maxCount";
+
+function poolViolations({ path, count, minCount, maxCount }: Pool): Violation[] {
+  const at = (name: string) => [...path, name];
+  if (count !== undefined) {
+    return refuse(minCount !== undefined || maxCount !== undefined, {
+      path: at("count"),
+      given: `${show(count)} beside minCount ${show(minCount)} and maxCount ${show(maxCount)}`,
+      allowed: POOL_COUNT,
+      command: removeCommand(at("count")),
+    });
+  }
+  if (minCount === undefined && maxCount === undefined) {
+    return refuse(true, { path: at("count"), given: show(undefined), allowed: POOL_COUNT, value: 3 });
+  }
+  if (minCount === undefined || maxCount === undefined) {
+    const missing = at(minCount === undefined ? "minCount" : "maxCount");
+    return refuse(true, { path: missing, given: show(undefined), allowed: POOL_COUNT, value: minCount ?? maxCount });
+  }
+  return refuse(minCount > maxCount, {
+    path: at("minCount"),
+    given: show(minCount),
+    allowed: `at most maxCount, which is ${maxCount}`,
+    value: maxCount,
+  });
+}
+
+/** Each Elasticsearch pod wants a node of its own, unless the cluster has but one. */
+function elasticsearchNodes({ cluster, elasticsearch: { replicas } }: PlainConfig): Violation[] {
+  const nodes = workloadNodes(cluster);
+  const soft = cluster.provider === "existing" && nodes === 1;
+  return refuse(!soft && nodes > 0 && replicas > nodes, {
+    path: ["elasticsearch", "replicas"],
+    given: show(replicas),
+    allowed: `at most ${nodes}, one for each node that takes workloads (pools count by their least size)`,
+    value: nodes === 2 ? 1 : nodes,
+  });
+}
+
+function hostPorts({ cluster, ingress: { expose, replicas } }: PlainConfig): Violation[] {
+  const nodes = workloadNodes(cluster);
+  return refuse(expose === "HostPort" && nodes > 0 && replicas > nodes, {
+    path: ["ingress", "replicas"],
+    given: show(replicas),
+    allowed: `at most ${nodes} while ingress.expose is HostPort, one for each node that takes workloads`,
+    value: nodes,
+  });
+}
+
+function imageViolations(config: PlainConfig): Violation[] {
+  const { api, registry, registryPassword, registryPullPassword } = config;
+  const given = show(undefined);
+  const missing = (name: "repository" | "username", example: string, why: string) =>
+    refuse(registry[name] === undefined, {
+      path: ["registry", name],
+      given,
+      allowed: `${name === "username" ? "a user of the registry" : "a repository without host and tag"}, ${why}`,
+      value: example,
+    });
+  if (api.image === undefined) {
+    const why = "as no api.image is given and one is built";
+    const password = registryPassword === undefined ? [secretViolation("registryPassword", given)] : [];
+    return [...missing("repository", "acme/hobnob-backend", why), ...missing("username", "acme", why), ...password];
+  }
+  if (!registry.private) return [];
+  const noPassword = registryPassword === undefined && registryPullPassword === undefined;
+  const host = imageHost(api.image);
+  return [
+    ...missing("username", "acme", "as registry.private is true"),
+    ...(noPassword ? [secretViolation("registryPullPassword", given)] : []),
+    ...refuse(host !== registry.server, {
+      path: ["registry", "server"],
+      given: show(registry.server),
+      allowed: `${host}, the registry of api.image, as registry.private is true`,
+      value: host,
+    }),
+  ];
+}
+
+/** The registry that a container runtime asks for an image. */
+function imageHost(image: string): string {
+  const [first = "", rest] = image.split("/");
+  return rest !== undefined && /[.:]|^localhost$/.test(first) ? first : "docker.io";
+}
+
+type DnsRecord = PlainConfig["dns"]["records"][number];
+
+const NEEDED: Partial<Record<DnsRecord["type"], ("priority" | "weight" | "port" | "flags" | "tag")[]>> = {
+  MX: ["priority"],
+  SRV: ["priority", "weight", "port"],
+  CAA: ["flags", "tag"],
+};
+
+function recordViolations(record: DnsRecord, i: number): Violation[] {
+  const path = ["dns", "records", i];
+  const family = { A: 4, AAAA: 6 }[record.type as string];
+  const needed = NEEDED[record.type] ?? [];
+  return [
+    ...refuse(family !== undefined && isIP(record.value) !== family, {
+      path: [...path, "value"],
+      given: show(record.value),
+      allowed: `an IPv${family} address, as the record's type is ${record.type}`,
+      value: family === 4 ? "203.0.113.7" : "2001:db8::7",
+    }),
+    ...refuse(/^(api|docs)$/.test(record.name) && /^(A|AAAA|CNAME)$/.test(record.type), {
+      path: [...path, "name"],
+      given: show(record.name),
+      allowed: "a name other than api and docs, whose addresses are the balancer's",
+      command: removeCommand(path),
+    }),
+    ...needed.flatMap((name) =>
+      refuse(record[name] === undefined, {
+        path: [...path, name],
+        given: show(undefined),
+        allowed: `a value, as the record's type is ${record.type}`,
+        value: name === "tag" ? "issue" : 0,
+      }),
+    ),
+  ];
+}
+
+function missingToken(config: PlainConfig, env: NodeJS.ProcessEnv): Violation[] {
+  if (!needsAccount(config) || env.DIGITALOCEAN_TOKEN) return [];
+  const what = config.cluster.provider === "digitalocean" ? "the cluster" : "the DNS zone";
+  return [
+    {
+      key: "DIGITALOCEAN_TOKEN",
+      given: show(undefined),
+      allowed: `an API token of the DigitalOcean account that has ${what}, in the environment`,
+      command: "export DIGITALOCEAN_TOKEN=<token>",
+    },
+  ];
+}
+
+function missingContext({ cluster }: PlainConfig, env: NodeJS.ProcessEnv): Violation[] {
+  if (cluster.provider !== "existing") return [];
+  const files = (env.KUBECONFIG || join(env.HOME ?? homedir(), ".kube", "config")).split(delimiter).filter(Boolean);
+  const contexts = files.flatMap(contextsOf);
+  const known = contexts.length > 0 ? `one of ${contexts.join(", ")}` : "a context";
+  return refuse(!contexts.includes(cluster.context), {
+    path: ["cluster", "context"],
+    given: show(cluster.context),
+    allowed: contexts.length > 0 ? `${known}` : `${known} of a kubeconfig; ${files.join(" and ")} has none`,
+    command: contexts[0] ? setCommand(["cluster", "context"], contexts[0]) : "export KUBECONFIG=<file>",
+  });
+}
+
+/** The contexts of a kubeconfig; a file that is missing or none of YAML has none, as for kubectl. */
+function contextsOf(file: string): string[] {
+  if (!existsSync(file)) return [];
+  try {
+    const { contexts } = parse(readFileSync(file, "utf8")) as { contexts?: { name: string }[] };
+    return (contexts ?? []).map(({ name }) => name);
+  } catch {
+    return [];
+  }
+}
