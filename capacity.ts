@@ -69,15 +69,16 @@ interface Pool {
   scales: boolean;
 }
 
-/** The pools that take the platform's pods, at their least size: untainted worker pools, or the system pool alone. */
+/** The pools that take the platform's pods: the worker pools without a taint, or the system pool where it is the only one. */
 export function workloadPools(cluster: Config["cluster"]): Pool[] {
   if (cluster.provider === "existing") return [];
-  const workers = Object.entries(cluster.workerPools).filter(
-    ([, pool]) => !pool.taints.some(({ effect }) => effect !== "PreferNoSchedule"),
-  );
-  const pools = workers.map(([name, pool]) => ({ ...pool, path: ["cluster", "workerPools", name] }));
-  const all = pools.length > 0 ? pools : [{ ...cluster.systemPool, path: ["cluster", "systemPool"] }];
-  return all.map(({ path, size, count, minCount }) => ({
+  const workers = Object.entries(cluster.workerPools).map(([name, pool]) => ({
+    ...pool,
+    path: ["cluster", "workerPools", name],
+  }));
+  const untainted = workers.filter(({ taints }) => taints.every(({ effect }) => effect === "PreferNoSchedule"));
+  const pools = workers.length > 0 ? untainted : [{ ...cluster.systemPool, path: ["cluster", "systemPool"] }];
+  return pools.map(({ path, size, count, minCount }) => ({
     path,
     size,
     nodes: count ?? minCount ?? 0,

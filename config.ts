@@ -469,16 +469,12 @@ function plainSecrets(raw: Raw): Found[] {
 function explain(issue: z.core.$ZodIssue, raw: Raw): Found[] {
   if (issue.code === "unrecognized_keys") return issue.keys.map((name) => unknownKey([...issue.path, name], raw));
   const { path } = issue;
-  const value = valueAt(raw, path);
-  const expected = inner(schemaAt(path, raw) ?? z.unknown());
   if (isSecretKey(path[0])) {
     return [{ path, standIn: "stand-in", violation: secretViolation(path[0], "an empty value") }];
   }
-  if (issue.code === "invalid_key") {
-    const allowed = metaOf(inner((expected as z.ZodRecord).keyType as z.ZodType)).allowed;
-    const violation = { key: keyName(path), given: show(path.at(-1)), allowed, command: removeCommand(path) };
-    return [{ path, violation }];
-  }
+  if (issue.code === "invalid_key") return [badName(path)];
+  const value = valueAt(raw, path);
+  const expected = inner(schemaAt(path, raw) ?? z.unknown());
   const given = isSecret(path[0]) ? "a secret" : `${show(value)}${wordForType(issue, value)}`;
   const violation = {
     key: keyName(path),
@@ -487,6 +483,13 @@ function explain(issue: z.core.$ZodIssue, raw: Raw): Found[] {
     command: fixCommand(path, value, raw),
   };
   return [{ path, violation, standIn: exampleOf(expected) }];
+}
+
+/** A name that the user chose, such as a pool's. */
+function badName(path: Path): Found {
+  const { keyType } = inner(schemaAt(path.slice(0, -1)) ?? z.unknown()) as z.ZodRecord;
+  const { allowed } = metaOf(inner(keyType as z.ZodType));
+  return { path, violation: { key: keyName(path), given: show(path.at(-1)), allowed, command: removeCommand(path) } };
 }
 
 function wordForType(issue: z.core.$ZodIssue, value: unknown): string {
@@ -539,7 +542,7 @@ function brokenRules(raw: Raw, found: Found[], env: NodeJS.ProcessEnv): Violatio
   const wrong = found.map(({ path }) => path.join("."));
   const touches = (read: string) =>
     wrong.some((key) => `${key}.`.startsWith(`${read}.`) || `${read}.`.startsWith(`${key}.`));
-  return rules.filter(({ reads }) => !reads.some(touches)).flatMap(({ violations }) => violations(data, env));
+  return rules(data, env).flatMap(({ reads, violations }) => (reads.some(touches) ? [] : violations));
 }
 
 function mend(raw: Raw, path: Path, standIn: unknown): void {

@@ -3,119 +3,134 @@ import { isIP } from "node:net";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 import { parse } from "yaml";
-import { capacityViolations, workloadNodes } from "./capacity";
+import { capacityViolations, workloadNodes, workloadPools } from "./capacity";
 import type { PlainConfig } from "./config";
 import { keyName, type Path, removeCommand, secretViolation, setCommand, show, type Violation } from "./violations";
 
 /** What must hold between keys that are right by themselves. */
 interface Rule {
-  /** Keys that the rule reads: it is not judged where one of them is wrong by itself. */
+  /** Keys that the rule reads: where one of them is wrong by itself, its violations mean nothing. */
   reads: string[];
-  violations(config: PlainConfig, env: NodeJS.ProcessEnv): Violation[];
+  violations: Violation[];
 }
 
 /** The cluster or the zone is DigitalOcean's, so that its account is asked. */
 export const needsAccount = ({ cluster, dns }: Pick<PlainConfig, "cluster" | "dns">) =>
   cluster.provider === "digitalocean" || dns.zone !== "none";
 
-export const rules: Rule[] = [
-  {
-    reads: ["cluster.protect", "cluster.destroyAllAssociatedResources"],
-    violations: ({ cluster }) =>
-      refuse(cluster.provider === "digitalocean" && cluster.protect && cluster.destroyAllAssociatedResources, {
-        path: ["cluster", "destroyAllAssociatedResources"],
-        given: "true",
-        allowed: "false while cluster.protect is true",
-        value: false,
-      }),
-  },
-  {
-    reads: ["cluster.protect", "dns.deleteZone"],
-    violations: ({ cluster, dns }) =>
-      refuse(cluster.provider === "digitalocean" && cluster.protect && dns.deleteZone, {
-        path: ["dns", "deleteZone"],
-        given: "true",
-        allowed: "false while cluster.protect is true",
-        value: false,
-      }),
-  },
-  { reads: ["cluster"], violations: ({ cluster }) => pools(cluster).flatMap(poolViolations) },
-  {
-    reads: ["cluster.provider", "storage.className"],
-    violations: ({ cluster, storage }) =>
-      refuse(cluster.provider === "digitalocean" && /^do-block-storage(-|$)/.test(storage.className), {
-        path: ["storage", "className"],
-        given: show(storage.className),
-        allowed: "a name that DigitalOcean's own storage classes do not have, e.g. hobnob-block-storage",
-        value: "hobnob-block-storage",
-      }),
-  },
-  { reads: ["cluster", "elasticsearch.replicas"], violations: elasticsearchNodes },
-  { reads: ["cluster", "ingress.expose", "ingress.replicas"], violations: hostPorts },
-  {
-    reads: ["api.autoscaling"],
-    violations: ({ api: { autoscaling: pods } }) =>
-      refuse(pods !== undefined && pods.minReplicas > pods.maxReplicas, {
-        path: ["api", "autoscaling", "minReplicas"],
-        given: show(pods?.minReplicas),
-        allowed: `at most api.autoscaling.maxReplicas, which is ${pods?.maxReplicas}`,
-        value: pods?.maxReplicas ?? 1,
-      }),
-  },
-  { reads: ["api.image", "registry", "registryPassword", "registryPullPassword"], violations: imageViolations },
-  {
-    reads: ["ingress.expose", "dns.zone"],
-    violations: ({ ingress, dns }) =>
-      refuse(ingress.expose !== "LoadBalancer" && dns.zone !== "none", {
+/** Every rule between keys, with what violates it. */
+export function rules(config: PlainConfig, env: NodeJS.ProcessEnv): Rule[] {
+  const contradictions = pools(config.cluster).flatMap(poolViolations);
+  return [
+    ...guards(config),
+    ...pools(config.cluster).map((pool) => ({ reads: [pool.path.join(".")], violations: poolViolations(pool) })),
+    { reads: ["cluster"], violations: [...taintedOnly(config), ...elasticsearchNodes(config), ...hostPorts(config)] },
+    { reads: ["cluster.provider", "storage.className"], violations: storageName(config) },
+    { reads: ["api.autoscaling"], violations: autoscaling(config) },
+    { reads: ["api.image", "registry"], violations: imageViolations(config) },
+    ...addresses(config),
+    ...config.dns.records.map((record, i) => ({
+      reads: [`dns.records.${i}`],
+      violations: recordViolations(record, i),
+    })),
+    { reads: ["cluster.provider", "dns.zone"], violations: missingToken(config, env) },
+    { reads: ["cluster.provider", "cluster.context"], violations: missingContext(config, env) },
+    {
+      reads: ["cluster", "elasticsearch", "api", "ingress.replicas"],
+      violations: contradictions.length > 0 ? [] : capacityViolations(config),
+    },
+  ];
+}
+
+/** What may be deleted must not be protected. */
+function guards({ cluster, dns }: PlainConfig): Rule[] {
+  if (cluster.provider !== "digitalocean") return [];
+  const unless = (path: Path, on: boolean): Rule => ({
+    reads: ["cluster.protect", path.join(".")],
+    violations: refuse(cluster.protect && on, {
+      path,
+      given: "true",
+      allowed: "false while cluster.protect is true",
+      value: false,
+    }),
+  });
+  return [
+    unless(["cluster", "destroyAllAssociatedResources"], cluster.destroyAllAssociatedResources),
+    unless(["dns", "deleteZone"], dns.deleteZone),
+  ];
+}
+
+/** The records and the certificate need what only a balancer and a zone give. */
+function addresses({ domain, cluster, ingress, dns, tls }: PlainConfig): Rule[] {
+  const balancer = ingress.expose === "LoadBalancer";
+  return [
+    {
+      reads: ["ingress.expose", "dns.zone"],
+      violations: refuse(!balancer && dns.zone !== "none", {
         path: ["dns", "zone"],
         given: show(dns.zone),
         allowed: `none while ingress.expose is ${ingress.expose}: only a balancer has an address for the records`,
         value: "none",
       }),
-  },
-  {
-    reads: ["tls.enabled", "dns.zone"],
-    violations: ({ tls, dns }) =>
-      refuse(tls.enabled && dns.zone === "none", {
+    },
+    {
+      reads: ["tls.enabled", "dns.zone"],
+      violations: refuse(tls.enabled && dns.zone === "none", {
         path: ["dns", "zone"],
         given: show(dns.zone),
         allowed: "create or lookup while tls.enabled is true: the certificate's names are proved by the zone",
         value: "create",
       }),
-  },
-  {
-    reads: ["tls.enabled", "cluster.provider", "ingress.expose"],
-    violations: ({ tls, cluster, ingress }) =>
-      refuse(tls.enabled && (cluster.provider !== "digitalocean" || ingress.expose !== "LoadBalancer"), {
+    },
+    {
+      reads: ["tls.enabled", "cluster.provider", "ingress.expose"],
+      violations: refuse(tls.enabled && (cluster.provider !== "digitalocean" || !balancer), {
         path: ["tls", "enabled"],
         given: "true",
         allowed:
           "false unless cluster.provider is digitalocean and ingress.expose is LoadBalancer: its balancer ends TLS",
         value: false,
       }),
-  },
-  {
-    reads: ["domain", "tls.hosts"],
-    violations: ({ domain, tls }) =>
-      tls.hosts.flatMap((host, i) =>
-        refuse(host !== domain && !host.endsWith(`.${domain}`), {
-          path: ["tls", "hosts", i],
-          given: show(host),
-          allowed: `a name under ${domain}`,
-          command: removeCommand(["tls", "hosts", i]),
-        }),
-      ),
-  },
-  { reads: ["dns.records"], violations: ({ dns }) => dns.records.flatMap(recordViolations) },
-  { reads: ["cluster.provider", "dns.zone"], violations: missingToken },
-  { reads: ["cluster.provider", "cluster.context"], violations: missingContext },
-  {
-    reads: ["cluster", "elasticsearch", "api", "ingress.replicas"],
-    // Pools that contradict themselves have been refused already.
-    violations: (config) =>
-      pools(config.cluster).flatMap(poolViolations).length > 0 ? [] : capacityViolations(config),
-  },
-];
+    },
+    ...tls.hosts.map((host, i) => ({
+      reads: ["domain", `tls.hosts.${i}`],
+      violations: refuse(host !== domain && !host.endsWith(`.${domain}`), {
+        path: ["tls", "hosts", i],
+        given: show(host),
+        allowed: `a name under ${domain}`,
+        command: removeCommand(["tls", "hosts", i]),
+      }),
+    })),
+  ];
+}
+
+function storageName({ cluster, storage }: PlainConfig): Violation[] {
+  return refuse(cluster.provider === "digitalocean" && /^do-block-storage(-|$)/.test(storage.className), {
+    path: ["storage", "className"],
+    given: show(storage.className),
+    allowed: "a name that DigitalOcean's own storage classes do not have, e.g. hobnob-block-storage",
+    value: "hobnob-block-storage",
+  });
+}
+
+function autoscaling({ api: { autoscaling: pods } }: PlainConfig): Violation[] {
+  if (!pods) return [];
+  return refuse(pods.minReplicas > pods.maxReplicas, {
+    path: ["api", "autoscaling", "minReplicas"],
+    given: show(pods.minReplicas),
+    allowed: `at most api.autoscaling.maxReplicas, which is ${pods.maxReplicas}`,
+    value: pods.maxReplicas,
+  });
+}
+
+function taintedOnly({ cluster }: PlainConfig): Violation[] {
+  return refuse(cluster.provider === "digitalocean" && workloadPools(cluster).length === 0, {
+    path: ["cluster", "workerPools"],
+    given: "pools with taints only",
+    allowed: "at least one pool without taints, for the platform's own pods",
+    command: setCommand(["cluster", "workerPools", "workers", "size"], "s-4vcpu-8gb"),
+  });
+}
 
 interface Finding {
   path: Path;
