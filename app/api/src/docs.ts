@@ -1,0 +1,27 @@
+import swagger, { type StaticDocumentSpec } from "@fastify/swagger";
+import swaggerUi from "@fastify/swagger-ui";
+import Fastify, { type FastifyBaseLogger } from "fastify";
+import { type Drain, SERVER } from "./drain.js";
+
+export type OpenApi = StaticDocumentSpec["document"];
+
+/** Swagger UI and the description itself, on a listener of its own. */
+export async function buildDocs(document: OpenApi, apiUrl: string, log: FastifyBaseLogger, drain: Drain) {
+  const app = Fastify({ ...SERVER, loggerInstance: log });
+  drain.watch(app);
+  app.get("/openapi.json", async () => document);
+  await app.register(swagger, { mode: "static", specification: { document } });
+  await app.register(swaggerUi, {
+    routePrefix: "/",
+    logLevel: "warn",
+    // The plugin's own policy upgrades requests to https, which a stack without TLS can't answer.
+    staticCSP: {
+      "default-src": "'self'",
+      "connect-src": `'self' ${apiUrl}`,
+      "img-src": "'self' data:",
+      "style-src": "'self' 'unsafe-inline'",
+      "frame-ancestors": "'none'",
+    },
+  });
+  return app;
+}

@@ -1,0 +1,44 @@
+import { envSchema } from "env-schema";
+import { type Static, Type } from "typebox";
+
+const port = (fallback: number) => Type.Integer({ minimum: 1, maximum: 65535, default: fallback });
+
+const schema = Type.Object({
+  /** Scheme and host of Elasticsearch, without the port. */
+  ELASTICSEARCH_HOSTNAME: Type.String({ pattern: "^https?://[\\w.-]+$", default: "http://elasticsearch" }),
+  ELASTICSEARCH_PORT: port(9200),
+  /** Address to listen on. */
+  HOST: Type.String({ minLength: 1, default: "0.0.0.0" }),
+  PORT: port(8080),
+  DOCS_PORT: port(8100),
+  /** Where clients find the API: Swagger UI sends its requests there. */
+  PUBLIC_URL: Type.String({ pattern: "^https?://[\\w.-]+(:\\d+)?$", default: "http://localhost:8080" }),
+  LOG_LEVEL: Type.Enum(["fatal", "error", "warn", "info", "debug", "trace", "silent"], { default: "info" }),
+  /** Longest time after SIGTERM for which requests are still taken. */
+  DRAIN_SECONDS: Type.Integer({ minimum: 0, maximum: 600, default: 20 }),
+});
+
+export type Settings = Static<typeof schema>;
+
+/** The settings with their defaults. Throws one error that lists every wrong one. */
+export function readSettings(env: NodeJS.ProcessEnv): Settings {
+  const settings = { ...env };
+  const problems: string[] = [];
+  try {
+    Object.assign(settings, envSchema<Settings>({ schema, data: settings, env: false }));
+  } catch (error) {
+    const { errors } = error as { errors?: { instancePath: string; message: string; params: object }[] };
+    if (!errors) throw error;
+    problems.push(
+      ...errors.map(({ instancePath, message, params }) => explain(instancePath.slice(1), message, params)),
+    );
+  }
+  if (problems.length === 0 && settings.PORT === settings.DOCS_PORT) problems.push("PORT and DOCS_PORT are the same");
+  if (problems.length > 0) throw new Error(`Wrong settings in the environment:\n  ${problems.join("\n  ")}`);
+  return settings as unknown as Settings;
+
+  function explain(name: string, message: string, params: object) {
+    const allowed = "allowedValues" in params ? `: ${(params.allowedValues as string[]).join(", ")}` : "";
+    return `${name} is ${JSON.stringify(env[name])}, but ${message}${allowed}`;
+  }
+}
