@@ -1,0 +1,102 @@
+import * as docker from "@pulumi/docker";
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+
+export interface RegistryArgs {
+  /** Host of the registry, such as `docker.io`. */
+  server: string;
+  username: pulumi.Input<string>;
+  password: pulumi.Input<string>;
+}
+
+/** An image to build and push. */
+export interface BuiltImageArgs extends RegistryArgs {
+  /** Without host and tag, such as `acme/hobnob-backend`. */
+  repository: string;
+  /** Directory of the build context; its `.dockerignore` keeps out what must not cause a rebuild. */
+  context: string;
+  /** @default `Dockerfile` in the context */
+  dockerfile?: string;
+}
+
+/** An image that is there. */
+export interface ReadyImageArgs {
+  /** `repository@sha256:…` */
+  image: string;
+}
+
+/** What the nodes run, whatever the machine that builds. */
+const PLATFORM = "linux/amd64";
+const TAG = "latest";
+
+/** An image by its digest, built and pushed or given ready: its users can't tell. */
+export class Image extends pulumi.ComponentResource {
+  /** `repository@sha256:…` */
+  readonly ref: pulumi.Output<string>;
+
+  constructor(name: string, args: BuiltImageArgs | ReadyImageArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("hobnob:platform:Image", name, {}, opts);
+    this.ref = "image" in args ? pulumi.output(args.image) : this.build(name, args);
+    this.registerOutputs();
+  }
+
+  private build(name: string, args: BuiltImageArgs): pulumi.Output<string> {
+    const { server, repository, username, password, context, dockerfile } = args;
+    // Docker Hub too needs its host: without one the push goes to docker.io/library and is refused.
+    const imageName = `${server}/${repository}:${TAG}`;
+    const image = new docker.Image(
+      name,
+      {
+        imageName,
+        build: {
+          context,
+          dockerfile: dockerfile ?? `${context}/Dockerfile`,
+          platform: PLATFORM,
+          builderVersion: "BuilderBuildKit",
+          // The pushed image carries its cache, for builders that have none, such as a CI runner's.
+          args: { BUILDKIT_INLINE_CACHE: "1" },
+          cacheFrom: { images: [imageName] },
+        },
+        registry: { server, username, password: pulumi.secret(password) },
+      },
+      { parent: this },
+    );
+    // The engine names the digest by any repository it knows the image from, and leaves out Docker Hub's host.
+    return image.repoDigest.apply((digest) => `${server}/${repository}@${digest.split("@")[1]}`);
+  }
+}
+
+export interface PullSecretArgs extends RegistryArgs {
+  namespace: pulumi.Input<string>;
+}
+
+/** Lets the pods of a namespace pull from a private repository. */
+export class PullSecret extends pulumi.ComponentResource {
+  readonly secretName: pulumi.Output<string>;
+
+  constructor(name: string, args: PullSecretArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("hobnob:platform:PullSecret", name, {}, opts);
+    const { username, password } = args;
+    const auth = pulumi.interpolate`${username}:${password}`.apply((pair) => Buffer.from(pair).toString("base64"));
+    const secret = new k8s.core.v1.Secret(
+      name,
+      {
+        metadata: { namespace: args.namespace },
+        type: "kubernetes.io/dockerconfigjson",
+        stringData: {
+          ".dockerconfigjson": pulumi.secret(
+            pulumi.jsonStringify({ auths: { [credentialKey(args.server)]: { username, password, auth } } }),
+          ),
+        },
+      },
+      { parent: this },
+    );
+    this.secretName = secret.metadata.name;
+    this.registerOutputs();
+  }
+}
+
+/** Docker Hub's credentials are still looked up under the address of its first API. */
+function credentialKey(server: string): string {
+  return server === "docker.io" ? "https://index.docker.io/v1/" : server;
+}

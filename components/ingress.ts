@@ -1,0 +1,441 @@
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+import { unknown } from "@pulumi/pulumi/output";
+import { INGRESS_REQUESTS } from "../capacity";
+
+/**
+ * F5 NGINX Ingress Controller, open source edition, by exact version; its digest was read in no source, so none is here.
+ * https://github.com/nginx/kubernetes-ingress/releases/tag/v5.5.4
+ */
+const IMAGE = "docker.io/nginx/nginx-ingress:5.5.4";
+
+/** Its fixed name in its namespace: the Service's is an argument of the controller, and what others address. */
+const NAME = "nginx-ingress";
+
+/** The balancer's health check takes 3 × 3 s to notice, so a pod serves on for longer than that after it was told to go. */
+const PRE_STOP_SECONDS = 20;
+/** Then NGINX lets open requests end, at most for this long. */
+const WORKER_SHUTDOWN_SECONDS = 30;
+
+const BALANCER = "service.beta.kubernetes.io/do-loadbalancer-";
+
+export interface IngressControllerArgs {
+  /** Ingresses of this class are served; a second controller needs another one. */
+  className: string;
+  /** Pods of the controller. */
+  replicas: number;
+  /** How traffic reaches the controller; on a node's own port (HostPort) there is one pod a node. */
+  expose: "LoadBalancer" | "NodePort" | "HostPort";
+  /** Whether Ingresses without a host are served. */
+  allowEmptyHost: boolean;
+  /** Largest request body of Ingresses that set none, as NGINX writes it, such as `1m`. */
+  maxBodySize: string;
+  loadBalancer: {
+    /** Name of the balancer in the account. */
+    name: string;
+    /** Nodes of the balancer, 1 to 200. */
+    sizeUnit: number;
+    /** Certificate with which the balancer ends TLS; without one there is no port 443. */
+    certificateName?: pulumi.Input<string>;
+    /** Addresses of the balancer: only these are believed about a client's address. Unset, no one is. */
+    vpcRange?: pulumi.Input<string>;
+  };
+  /** Whether the pods must be on different nodes, or only should. */
+  spread: "hard" | "soft";
+  nodeSelector?: Record<string, string>;
+  /** What the pods run on, and so must outlive them. */
+  workers: pulumi.Resource[];
+}
+
+/** An ingress controller of one class, and what brings traffic to it. Several can stand side by side. */
+export class IngressController extends pulumi.ComponentResource {
+  readonly className: pulumi.Output<string>;
+  /** IPv4 address of the balancer; absent where there is none. */
+  readonly address?: pulumi.Output<string>;
+  /** IPv6 address of the balancer; absent where there is none, undefined inside where the balancer has no such address. */
+  readonly ipv6?: pulumi.Output<string | undefined>;
+  readonly namespace: pulumi.Output<string>;
+
+  constructor(name: string, args: IngressControllerArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("hobnob:platform:IngressController", name, {}, opts);
+    rejectSharedHostPort(args);
+    const { className, expose, workers } = args;
+    const parent = { parent: this };
+    const labels = { "app.kubernetes.io/name": NAME, "app.kubernetes.io/instance": className };
+
+    const namespace = new k8s.core.v1.Namespace(
+      name,
+      {
+        metadata: {
+          name: className === "nginx" ? NAME : `${NAME}-${className}`,
+          // Host ports are more than the standards `restricted` and `baseline` allow.
+          labels: { "pod-security.kubernetes.io/enforce": expose === "HostPort" ? "privileged" : "restricted" },
+        },
+      },
+      parent,
+    );
+    const metadata = { namespace: namespace.metadata.name };
+
+    const ingressClass = new k8s.networking.v1.IngressClass(
+      name,
+      { metadata: { name: className }, spec: { controller: "nginx.org/ingress-controller" } },
+      parent,
+    );
+    const configMap = new k8s.core.v1.ConfigMap(name, { metadata, data: nginxConfiguration(args) }, parent);
+    const account = createAccount(name, metadata, parent);
+
+    new k8s.apps.v1.Deployment(
+      name,
+      {
+        metadata: { ...metadata, name: NAME, labels },
+        spec: {
+          replicas: args.replicas,
+          selector: { matchLabels: labels },
+          // A new pod can't have the port of a node before the old one has left it.
+          strategy: { rollingUpdate: expose === "HostPort" ? ONE_LESS : ONE_MORE },
+          template: {
+            metadata: { labels },
+            spec: podSpec(args, labels, {
+              className: ingressClass.metadata.name,
+              configMapName: configMap.metadata.name,
+              serviceAccountName: account.name,
+            }),
+          },
+        },
+      },
+      // The controller exits when it may not read what it needs: no value of the bindings is in the pod to say so.
+      { ...parent, dependsOn: [...account.bindings, ...workers] },
+    );
+
+    // Else a drain could take all pods at once.
+    new k8s.policy.v1.PodDisruptionBudget(
+      name,
+      { metadata, spec: { maxUnavailable: 1, selector: { matchLabels: labels } } },
+      parent,
+    );
+
+    // Plain HTTP only: on 443 NGINX would end TLS with no certificate, past the balancer.
+    new k8s.networking.v1.NetworkPolicy(
+      name,
+      {
+        metadata,
+        spec: {
+          podSelector: { matchLabels: labels },
+          policyTypes: ["Ingress"],
+          ingress: [{ ports: [{ protocol: "TCP", port: "http" }] }],
+        },
+      },
+      parent,
+    );
+
+    if (expose !== "HostPort") {
+      const service = createService(name, args, metadata, labels, parent);
+      if (expose === "LoadBalancer") {
+        const addresses = service.status.apply((status) => status?.loadBalancer?.ingress?.map(({ ip }) => ip) ?? []);
+        this.address = addresses.apply((ips) => ips.find((ip) => ip?.includes(".")) ?? noAddress());
+        this.ipv6 = addresses.apply((ips) => ips.find((ip) => ip?.includes(":")));
+      }
+    }
+
+    this.namespace = namespace.metadata.name;
+    this.className = ingressClass.metadata.name;
+    this.registerOutputs();
+  }
+}
+
+function rejectSharedHostPort({ expose, spread, replicas }: IngressControllerArgs) {
+  if (expose !== "HostPort" || spread === "hard" || replicas === 1) return;
+  throw new pulumi.RunError(
+    `hobnob:ingress.replicas: ${replicas}, but pods cannot share the port 80 of a cluster's only node; ` +
+      "allowed: 1; pulumi config set --path hobnob:ingress.replicas 1",
+  );
+}
+
+/** A preview of a new balancer can't know its address; an update has waited for it. */
+function noAddress(): string {
+  if (pulumi.runtime.isDryRun()) return unknown as unknown as string;
+  throw new pulumi.RunError("The balancer has no IPv4 address; see: kubectl describe service --all-namespaces");
+}
+
+/** https://docs.nginx.com/nginx-ingress-controller/configuration/global-configuration/configmap-resource/ */
+function nginxConfiguration({ maxBodySize, loadBalancer: { vpcRange } }: IngressControllerArgs) {
+  return {
+    "client-max-body-size": maxBodySize,
+    "server-tokens": "false",
+    "worker-shutdown-timeout": `${WORKER_SHUTDOWN_SECONDS}s`,
+    ...(vpcRange !== undefined && {
+      "set-real-ip-from": vpcRange,
+      "real-ip-header": "X-Forwarded-For",
+      "real-ip-recursive": "true",
+    }),
+  };
+}
+
+/**
+ * The rights that version 5.5 uses without custom resources, telemetry and NGINX Plus. No Secret is among them: TLS ends at
+ * the balancer. https://github.com/nginx/kubernetes-ingress/blob/v5.5.4/deployments/rbac/rbac.yaml
+ */
+function createAccount(name: string, metadata: Metadata, opts: pulumi.CustomResourceOptions) {
+  const serviceAccount = new k8s.core.v1.ServiceAccount(name, { metadata }, opts);
+  const clusterRole = new k8s.rbac.v1.ClusterRole(
+    name,
+    {
+      rules: [
+        { apiGroups: [""], resources: ["services", "pods"], verbs: READ },
+        { apiGroups: [""], resources: ["events"], verbs: ["create", "patch"] },
+        { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: READ },
+        { apiGroups: ["networking.k8s.io"], resources: ["ingresses"], verbs: READ },
+        { apiGroups: ["networking.k8s.io"], resources: ["ingresses/status"], verbs: ["update"] },
+        { apiGroups: ["networking.k8s.io"], resources: ["ingressclasses"], verbs: ["get", "list"] },
+      ],
+    },
+    opts,
+  );
+  const role = new k8s.rbac.v1.Role(
+    name,
+    {
+      metadata,
+      rules: [
+        { apiGroups: [""], resources: ["configmaps"], verbs: READ },
+        { apiGroups: [""], resources: ["namespaces"], verbs: ["get"] },
+        // It writes its version onto its own pod.
+        { apiGroups: [""], resources: ["pods"], verbs: ["update"] },
+        { apiGroups: [LEASES], resources: ["leases"], resourceNames: [LEADER_LOCK], verbs: ["get", "update"] },
+        { apiGroups: [LEASES], resources: ["leases"], verbs: ["create"] },
+      ],
+    },
+    opts,
+  );
+  const { name: account, namespace } = serviceAccount.metadata;
+  const subjects = [{ kind: "ServiceAccount", name: account, namespace }];
+  const bindings = [
+    new k8s.rbac.v1.ClusterRoleBinding(
+      name,
+      { roleRef: { apiGroup: RBAC, kind: "ClusterRole", name: clusterRole.metadata.name }, subjects },
+      opts,
+    ),
+    new k8s.rbac.v1.RoleBinding(
+      name,
+      { metadata, roleRef: { apiGroup: RBAC, kind: "Role", name: role.metadata.name }, subjects },
+      opts,
+    ),
+  ];
+  return { name: account, bindings };
+}
+
+interface PodUses {
+  className: pulumi.Output<string>;
+  configMapName: pulumi.Output<string>;
+  serviceAccountName: pulumi.Output<string>;
+}
+
+function podSpec(args: IngressControllerArgs, labels: Labels, uses: PodUses): k8s.types.input.core.v1.PodSpec {
+  return {
+    serviceAccountName: uses.serviceAccountName,
+    automountServiceAccountToken: true,
+    enableServiceLinks: false,
+    nodeSelector: args.nodeSelector,
+    topologySpreadConstraints: [
+      {
+        topologyKey: "kubernetes.io/hostname",
+        maxSkew: 1,
+        whenUnsatisfiable: args.spread === "hard" ? "DoNotSchedule" : "ScheduleAnyway",
+        labelSelector: { matchLabels: labels },
+        // Each revision by itself, or a rollout would be stuck between the old one's pods.
+        matchLabelKeys: ["pod-template-hash"],
+        // A drained node does not count, or its pod would have nowhere to go.
+        nodeTaintsPolicy: "Honor",
+      },
+    ],
+    terminationGracePeriodSeconds: PRE_STOP_SECONDS + WORKER_SHUTDOWN_SECONDS + 10,
+    securityContext: {
+      runAsNonRoot: true,
+      runAsUser: 101,
+      runAsGroup: 101,
+      seccompProfile: { type: "RuntimeDefault" },
+    },
+    volumes: WRITABLE.map(([volume]) => ({ name: volume, emptyDir: {} })),
+    initContainers: [COPY_CONFIGURATION],
+    containers: [
+      {
+        name: NAME,
+        image: IMAGE,
+        args: controllerArguments(args, uses),
+        env: [
+          { name: "POD_NAMESPACE", valueFrom: { fieldRef: { fieldPath: "metadata.namespace" } } },
+          { name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } },
+        ],
+        ports: [
+          { name: "http", containerPort: 80, ...(args.expose === "HostPort" && { hostPort: 80 }) },
+          { name: "readiness", containerPort: 8081 },
+        ],
+        readinessProbe: { httpGet: { path: "/nginx-ready", port: "readiness" }, periodSeconds: 1 },
+        lifecycle: { preStop: { sleep: { seconds: PRE_STOP_SECONDS } } },
+        resources: RESOURCES,
+        securityContext: { ...CONFINED, capabilities: { drop: ["ALL"], add: ["NET_BIND_SERVICE"] } },
+        volumeMounts: WRITABLE.map(([volume, mountPath]) => ({ name: volume, mountPath })),
+      },
+    ],
+  };
+}
+
+/** https://docs.nginx.com/nginx-ingress-controller/configuration/global-configuration/command-line-arguments/ */
+function controllerArguments({ expose, allowEmptyHost }: IngressControllerArgs, uses: PodUses) {
+  return [
+    pulumi.interpolate`-nginx-configmaps=$(POD_NAMESPACE)/${uses.configMapName}`,
+    pulumi.interpolate`-ingress-class=${uses.className}`,
+    "-enable-custom-resources=false",
+    "-enable-telemetry-reporting=false",
+    // No Ingress needs a Secret: only this namespace is asked for them, which no watched one is, so none is read.
+    "-watch-secret-namespace=$(POD_NAMESPACE)",
+    `-leader-election-lock-name=${LEADER_LOCK}`,
+    `-allow-empty-ingress-host=${allowEmptyHost}`,
+    "-log-format=json",
+    // By name and not by output: the Service waits for its balancer, which waits for these pods.
+    ...(expose === "LoadBalancer" ? ["-report-ingress-status", `-external-service=${NAME}`] : []),
+  ];
+}
+
+function createService(
+  name: string,
+  { expose, loadBalancer }: IngressControllerArgs,
+  metadata: Metadata,
+  labels: Labels,
+  opts: pulumi.CustomResourceOptions,
+) {
+  const http = { name: "http", port: 80, targetPort: "http" };
+  if (expose === "NodePort")
+    return new k8s.core.v1.Service(
+      name,
+      {
+        metadata: { ...metadata, name: NAME, labels, annotations: { "pulumi.com/skipAwait": "true" } },
+        spec: { type: "NodePort", selector: labels, ports: [http] },
+      },
+      opts,
+    );
+  const https = { name: "https", port: 443, targetPort: "http" };
+  return new k8s.core.v1.Service(
+    name,
+    {
+      metadata: { ...metadata, name: NAME, labels, annotations: balancerAnnotations(loadBalancer) },
+      spec: {
+        type: "LoadBalancer",
+        selector: labels,
+        // `Cluster` would show NGINX every peer as a node of the VPC, and so have it believe anyone's X-Forwarded-For.
+        externalTrafficPolicy: "Local",
+        ports: loadBalancer.certificateName === undefined ? [http] : [http, https],
+      },
+    },
+    {
+      ...opts,
+      // The controller manager ignores a changed type. The name is fixed, here and at the balancer: the old one goes first.
+      replaceOnChanges: [`metadata.annotations["${BALANCER}type"]`],
+      deleteBeforeReplace: true,
+    },
+  );
+}
+
+/** https://github.com/digitalocean/digitalocean-cloud-controller-manager/blob/master/docs/controllers/services/annotations.md */
+function balancerAnnotations({ name, sizeUnit, certificateName }: IngressControllerArgs["loadBalancer"]) {
+  return {
+    [`${BALANCER}name`]: name,
+    // The default, REGIONAL_NETWORK, works on packets: no TLS, no redirect, no X-Forwarded-For.
+    [`${BALANCER}type`]: "REGIONAL",
+    [`${BALANCER}size-unit`]: String(sizeUnit),
+    [`${BALANCER}protocol`]: "http",
+    // Else it writes its own A records for the certificate's names.
+    [`${BALANCER}disable-lets-encrypt-dns-records`]: "true",
+    ...(certificateName !== undefined && {
+      [`${BALANCER}tls-ports`]: "443",
+      [`${BALANCER}certificate-name`]: certificateName,
+      [`${BALANCER}redirect-http-to-https`]: "true",
+    }),
+  };
+}
+
+type Metadata = { namespace: pulumi.Output<string> };
+type Labels = Record<string, string>;
+
+const RBAC = "rbac.authorization.k8s.io";
+const LEASES = "coordination.k8s.io";
+const READ = ["get", "list", "watch"];
+const LEADER_LOCK = `${NAME}-leader-election`;
+
+const ONE_MORE = { maxSurge: 1, maxUnavailable: 0 };
+const ONE_LESS = { maxSurge: 0, maxUnavailable: 1 };
+
+const RESOURCES = { requests: { ...INGRESS_REQUESTS }, limits: { memory: "512Mi" } };
+const CONFINED = { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true };
+
+/** What the controller writes, as its own manifests have it for a read-only root filesystem. */
+const WRITABLE: [volume: string, path: string][] = [
+  ["nginx-etc", "/etc/nginx"],
+  ["nginx-cache", "/var/cache/nginx"],
+  ["nginx-lib", "/var/lib/nginx"],
+  ["nginx-state", "/var/lib/nginx/state"],
+  ["nginx-log", "/var/log/nginx"],
+];
+
+const COPY_CONFIGURATION: k8s.types.input.core.v1.Container = {
+  name: "copy-configuration",
+  image: IMAGE,
+  command: ["cp", "-dR", "/etc/nginx/.", "/mnt/etc"],
+  resources: RESOURCES,
+  securityContext: { ...CONFINED, capabilities: { drop: ["ALL"] } },
+  volumeMounts: [{ name: "nginx-etc", mountPath: "/mnt/etc" }],
+};
+
+export interface RouteArgs {
+  namespace: pulumi.Input<string>;
+  className: pulumi.Input<string>;
+  /** One host has one Ingress: a second one on it would be rejected by the controller. */
+  host: string;
+  serviceName: pulumi.Input<string>;
+  port: number;
+  /** Requests that one client may make: each second, and at once above that. The rest is answered 429. */
+  rateLimit?: { requestsPerSecond: number; burst: number };
+  /** Largest request body, as NGINX writes it. @default the controller's */
+  maxBodySize?: string;
+  /** Whether the Ingress is to get an address; it gets none from a controller without a balancer. @default true */
+  awaitAddress?: boolean;
+}
+
+/** Brings the requests of a host to a Service. */
+export class Route extends pulumi.ComponentResource {
+  constructor(name: string, args: RouteArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("hobnob:platform:Route", name, {}, opts);
+    const { namespace, className, host, serviceName, port } = args;
+    const backend = { service: { name: serviceName, port: { number: port } } };
+    new k8s.networking.v1.Ingress(
+      name,
+      {
+        metadata: { namespace, annotations: routeAnnotations(args) },
+        spec: {
+          ingressClassName: className,
+          rules: [{ host, http: { paths: [{ path: "/", pathType: "Prefix", backend }] } }],
+        },
+      },
+      { parent: this },
+    );
+    this.registerOutputs();
+  }
+}
+
+/** https://docs.nginx.com/nginx-ingress-controller/configuration/ingress-resources/advanced-configuration-with-annotations/ */
+function routeAnnotations({ rateLimit, maxBodySize, awaitAddress = true }: RouteArgs): Record<string, string> {
+  return {
+    ...(maxBodySize !== undefined && { "nginx.org/client-max-body-size": maxBodySize }),
+    ...(rateLimit && {
+      "nginx.org/limit-req-rate": `${rateLimit.requestsPerSecond}r/s`,
+      "nginx.org/limit-req-burst": String(rateLimit.burst),
+      "nginx.org/limit-req-no-delay": "true",
+      // The client's address, which NGINX takes from X-Forwarded-For.
+      "nginx.org/limit-req-key": "$" + "{binary_remote_addr}",
+      "nginx.org/limit-req-zone-size": "10m",
+      "nginx.org/limit-req-reject-code": "429",
+      // The limit is the controller's, not each pod's.
+      "nginx.org/limit-req-scale": "true",
+    }),
+    ...(!awaitAddress && { "pulumi.com/skipAwait": "true" }),
+  };
+}
