@@ -191,7 +191,12 @@ type RegisterRequest = any;
 
 function describe(request: RegisterRequest): Captured {
   const secrets: string[] = [];
-  const timeouts = request.getCustomtimeouts()?.toObject() ?? {};
+  const timeouts = request.getCustomtimeouts();
+  const customTimeouts = {
+    create: timeouts?.getCreate(),
+    update: timeouts?.getUpdate(),
+    delete: timeouts?.getDelete(),
+  };
   const provider: string = request.getProvider();
   const propertyDependencies: Record<string, string[]> = {};
   request.getPropertydependenciesMap().forEach((value: RegisterRequest, key: string) => {
@@ -216,7 +221,7 @@ function describe(request: RegisterRequest): Captured {
     additionalSecretOutputs: request.getAdditionalsecretoutputsList(),
     deletedWith: request.getDeletedwith() || undefined,
     aliases: request.getAliasesList().map((alias: RegisterRequest) => alias.getUrn() || alias.getSpec()?.getName()),
-    customTimeouts: Object.fromEntries(Object.entries(timeouts).filter(([, value]) => value !== "")),
+    customTimeouts: Object.fromEntries(Object.entries(customTimeouts).filter(([, value]) => value)),
   };
 }
 
