@@ -105,7 +105,11 @@ const workerPool = z.strictObject({
 const DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "any"] as const;
 
 const digitalOceanCluster = z.strictObject({
-  provider: key(z.literal("digitalocean"), "A new cluster in a DigitalOcean account.", "digitalocean, existing"),
+  provider: key(
+    z.literal("digitalocean"),
+    "A new cluster in a DigitalOcean account.",
+    "digitalocean, existing",
+  ).default("digitalocean"),
   name: kubernetesName(
     "Name of the cluster, its VPC and its balancer; default `hobnob-<stack>`.",
     "hobnob-dev",
@@ -620,6 +624,8 @@ function firstLeaf(schema: z.ZodType): { path: Path; example?: Meta["example"] }
 
 export interface Leaf extends Meta {
   path: Path;
+  /** The kind of cluster that has the key, where not every kind has it. */
+  variant?: string;
   /** As the reference prints it: `required`, `–`, or the value. */
   default: string;
 }
@@ -627,22 +633,26 @@ export interface Leaf extends Meta {
 /** Every key with its meaning, in the schema's order: the source of docs/configuration.md. */
 export function leaves(from: z.ZodType = schema, path: Path = []): Leaf[] {
   const bare = inner(from);
-  if (bare instanceof z.ZodDiscriminatedUnion)
-    return bare.options.flatMap((option) => leaves(option as z.ZodType, path));
-  if (bare instanceof z.ZodObject) {
-    return Object.entries(bare.shape as Record<string, z.ZodType>).flatMap(([name, s]) => leaves(s, [...path, name]));
+  if (bare instanceof z.ZodDiscriminatedUnion) {
+    return (bare.options as z.ZodObject[]).flatMap((option) => {
+      const variant = String((inner(option.shape.provider as z.ZodType) as z.ZodLiteral).value);
+      return leaves(option, path).map((leaf) => ({ ...leaf, variant }));
+    });
   }
-  if (bare instanceof z.ZodArray) return [leafOf(from, path), ...below(bare.element as z.ZodType, [...path, 0])];
-  if (bare instanceof z.ZodRecord)
-    return [leafOf(from, path), ...below(bare.valueType as z.ZodType, [...path, "<name>"])];
-  return [leafOf(from, path)];
+  const own = bare.meta() ? [leafOf(from, path)] : [];
+  if (bare instanceof z.ZodObject) return [...own, ...below(bare, path)];
+  if (bare instanceof z.ZodArray) return [...own, ...below(inner(bare.element as z.ZodType), [...path, 0])];
+  if (bare instanceof z.ZodRecord) return [...own, ...below(inner(bare.valueType as z.ZodType), [...path, "<name>"])];
+  return own;
 }
 
-const below = (element: z.ZodType, path: Path) => (inner(element) instanceof z.ZodObject ? leaves(element, path) : []);
+function below(object: z.ZodType, path: Path): Leaf[] {
+  const shape = object instanceof z.ZodObject ? (object.shape as Record<string, z.ZodType>) : {};
+  return Object.entries(shape).flatMap(([name, s]) => leaves(s, [...path, name]));
+}
 
 function leafOf(schema: z.ZodType, path: Path): Leaf {
-  const meta = metaOf(inner(schema));
   const { success, data } = schema.safeParse(undefined);
   const fallback = data === undefined ? "–" : JSON.stringify(data);
-  return { ...meta, path, default: success ? fallback : "required" };
+  return { ...metaOf(inner(schema)), path, default: success ? fallback : "required" };
 }

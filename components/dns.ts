@@ -1,0 +1,71 @@
+import * as digitalocean from "@pulumi/digitalocean";
+import * as pulumi from "@pulumi/pulumi";
+import type { DnsRecordConfig } from "../config";
+
+/** DigitalOcean's name servers, the same for every zone; the domain's registrar must name them. */
+export const NAME_SERVERS = ["ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com"];
+
+export interface ZoneArgs {
+  domain: string;
+  /** Zones belong to the account, not to a stack: `lookup` takes one that is there. */
+  zone: "create" | "lookup";
+  /** Whether destroying the stack deletes the zone, and with it every record in it. Only of a zone that it created. */
+  deleteZone: boolean;
+  /** Whether the zone is guarded against deletion and replacement. */
+  protect: boolean;
+}
+
+/** The domain's zone at DigitalOcean. */
+export class Zone extends pulumi.ComponentResource {
+  /** Known once the zone exists: what is in the zone takes its domain from here. */
+  readonly domain: pulumi.Output<string>;
+  readonly nameServers = NAME_SERVERS;
+
+  constructor(name: string, { domain, zone, deleteZone, protect }: ZoneArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("hobnob:platform:Zone", name, {}, opts);
+    this.domain =
+      zone === "create"
+        ? new digitalocean.Domain(name, { name: domain }, { parent: this, protect, retainOnDelete: !deleteZone }).name
+        : digitalocean.getDomainOutput({ name: domain }, { parent: this }).name;
+    this.registerOutputs();
+  }
+}
+
+export interface RecordsArgs {
+  /** The zone's domain, as the zone gives it. */
+  domain: pulumi.Input<string>;
+  /** Seconds that resolvers may keep a record that has no TTL of its own. */
+  ttl: number;
+  /** IPv4 address of the balancer. */
+  address: pulumi.Input<string>;
+  /** IPv6 address of the balancer; with it each host has an AAAA record, too. */
+  ipv6?: pulumi.Input<string>;
+  /** Names under the domain that lead to the balancer, such as `api`. */
+  hosts: string[];
+  /** Further records of the zone. */
+  records: DnsRecordConfig[];
+}
+
+/** The hosts' addresses and further records. Only the hosts wait for the balancer. */
+export class Records extends pulumi.ComponentResource {
+  constructor(name: string, args: RecordsArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("hobnob:platform:Records", name, {}, opts);
+    const { domain, ttl, address, ipv6 } = args;
+    const record = (suffix: string, fields: Omit<digitalocean.DnsRecordArgs, "domain">) =>
+      new digitalocean.DnsRecord(`${name}-${suffix}`, { ttl, ...fields, domain }, { parent: this });
+
+    for (const host of args.hosts) {
+      record(`${host}-a`, { name: host, type: "A", value: address });
+      if (ipv6 !== undefined) record(`${host}-aaaa`, { name: host, type: "AAAA", value: ipv6 });
+    }
+    // Without its value, so that a changed value changes the record: a second CNAME of one name would be refused.
+    const seen = new Map<string, number>();
+    for (const fields of args.records) {
+      const base = `${fields.name}-${fields.type.toLowerCase()}`;
+      const nth = (seen.get(base) ?? 0) + 1;
+      seen.set(base, nth);
+      record(nth === 1 ? base : `${base}-${nth}`, fields);
+    }
+    this.registerOutputs();
+  }
+}
