@@ -4,10 +4,10 @@
  * pods run nothing here.
  */
 import { KubeConfig } from "@kubernetes/client-node";
-import { startBalancers } from "./balancers.ts";
-import { startIngresses } from "./ingresses.ts";
-import { createBuiltInStorageClasses, startVolumes } from "./volumes.ts";
-import { Cluster } from "./watch.ts";
+import { startBalancers } from "./balancers";
+import { startIngresses } from "./ingresses";
+import { createBuiltInStorageClasses, startVolumes } from "./volumes";
+import { Cluster } from "./watch";
 
 /** The body of `POST /v2/load_balancers`, as the cloud controller manager fills it. */
 export interface BalancerRequest {

@@ -1,0 +1,181 @@
+import { createHash } from "node:crypto";
+import {
+  ApiException,
+  CoreV1Api,
+  type KubeConfig,
+  type KubernetesListObject,
+  type KubernetesObject,
+  makeInformer,
+  NetworkingV1Api,
+  PatchStrategy,
+  StorageV1Api,
+  setHeaderOptions,
+} from "@kubernetes/client-node";
+
+/** Given to a patch call's last argument: the body is a JSON merge patch. */
+export const mergePatch = setHeaderOptions("Content-Type", PatchStrategy.MergePatch);
+
+/** A local copy of one kind's objects, kept current by a watch. */
+export interface Store<T> {
+  get(name: string, namespace?: string): T | undefined;
+  list(namespace?: string): ReadonlyArray<T>;
+}
+
+/** Work by key, one at a time: a key asked for twice runs once, a failed one runs again with growing pauses. */
+export interface Queue {
+  /** @param seconds pause before it runs. @default 0 */
+  add(key: string, seconds?: number): void;
+}
+
+const longestPauseSeconds = 30;
+
+/** The API server as a controller needs it: typed clients, stores, queues and events, all ended by `stop`. */
+export class Cluster {
+  readonly core: CoreV1Api;
+  readonly storage: StorageV1Api;
+  readonly networking: NetworkingV1Api;
+  private readonly ends: Array<() => void> = [];
+  private stopped = false;
+
+  constructor(private readonly config: KubeConfig) {
+    this.core = config.makeApiClient(CoreV1Api);
+    this.storage = config.makeApiClient(StorageV1Api);
+    this.networking = config.makeApiClient(NetworkingV1Api);
+  }
+
+  /** @param changed called for each object at the start, and then for each that is added, changed or deleted. */
+  store<T extends KubernetesObject>(
+    path: string,
+    list: () => Promise<KubernetesListObject<T>>,
+    changed: (object: T) => void,
+  ): Store<T> {
+    const informer = makeInformer(this.config, path, list);
+    informer.on("change", (object) => {
+      if (!this.stopped) changed(object);
+    });
+    informer.on("error", () => this.later(1, () => void informer.start()));
+    this.ends.push(() => void informer.stop());
+    void informer.start();
+    return informer;
+  }
+
+  /** @param reconcile brings one object to its wanted state. It returns the seconds after which to look again, if at all. */
+  queue(name: string, reconcile: (key: string) => Promise<number | undefined>): Queue {
+    const due = new Map<string, number>();
+    const failures = new Map<string, number>();
+    let running = false;
+
+    const add = (key: string, seconds = 0) => {
+      const at = Date.now() + seconds * 1000;
+      due.set(key, Math.min(at, due.get(key) ?? at));
+      this.later(seconds, () => void work());
+    };
+    const work = async () => {
+      if (running) return;
+      running = true;
+      for (let key = next(due); key !== undefined && !this.stopped; key = next(due)) {
+        due.delete(key);
+        try {
+          const again = await reconcile(key);
+          failures.delete(key);
+          if (again !== undefined) add(key, again);
+        } catch (error) {
+          if (this.stopped) break;
+          const count = failures.get(key) ?? 0;
+          failures.set(key, count + 1);
+          add(key, Math.min(0.2 * 2 ** count, longestPauseSeconds));
+          if (!isTransient(error)) console.error(`${name} ${key}: ${messageOf(error)}`);
+        }
+      }
+      running = false;
+    };
+    return { add };
+  }
+
+  /** Tells the object's owner what happened, as `kubectl describe` shows it; the same again only raises its count. */
+  async event(
+    object: KubernetesObject,
+    component: string,
+    type: "Normal" | "Warning",
+    reason: string,
+    message: string,
+  ) {
+    const { name = "", namespace = "default", uid } = object.metadata ?? {};
+    const hash = createHash("sha256").update(`${uid} ${reason} ${message}`).digest("hex").slice(0, 16);
+    const eventName = `${name}.${hash}`;
+    const now = new Date();
+    try {
+      const { count = 1 } = await this.core.readNamespacedEvent({ name: eventName, namespace });
+      const body = { count: count + 1, lastTimestamp: now };
+      await this.core.patchNamespacedEvent({ name: eventName, namespace, body }, mergePatch);
+    } catch (error) {
+      if (statusOf(error) !== 404) throw error;
+      await this.core.createNamespacedEvent({
+        namespace,
+        body: {
+          metadata: { name: eventName, namespace },
+          involvedObject: {
+            apiVersion: object.apiVersion,
+            kind: object.kind,
+            name,
+            namespace: object.metadata?.namespace,
+            uid,
+          },
+          type,
+          reason,
+          message,
+          source: { component },
+          count: 1,
+          firstTimestamp: now,
+          lastTimestamp: now,
+        },
+      });
+    }
+  }
+
+  stop(): void {
+    this.stopped = true;
+    for (const end of this.ends) end();
+  }
+
+  private later(seconds: number, act: () => void): void {
+    if (this.stopped) return;
+    const timer = setTimeout(() => {
+      if (!this.stopped) act();
+    }, seconds * 1000);
+    timer.unref();
+  }
+}
+
+export const keyOf = (object: KubernetesObject): string =>
+  `${object.metadata?.namespace ?? ""}/${object.metadata?.name ?? ""}`;
+
+export const splitKey = (key: string): { namespace: string; name: string } => {
+  const slash = key.indexOf("/");
+  return { namespace: key.slice(0, slash), name: key.slice(slash + 1) };
+};
+
+/** HTTP status of an API server's refusal; undefined for any other error. */
+export const statusOf = (error: unknown): number | undefined =>
+  error instanceof ApiException ? error.code : undefined;
+
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+/** For a call whose wanted state may be there already. */
+export async function unless<T>(status: number, call: Promise<T>): Promise<T | undefined> {
+  try {
+    return await call;
+  } catch (error) {
+    if (statusOf(error) === status) return undefined;
+    throw error;
+  }
+}
+
+function next(due: Map<string, number>): string | undefined {
+  const now = Date.now();
+  for (const [key, at] of due) if (at <= now) return key;
+  return undefined;
+}
+
+/** A write on an older copy: the watch brings the newer one, and the next try holds it. */
+const isTransient = (error: unknown): boolean => [404, 409].includes(statusOf(error) ?? 0);
