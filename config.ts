@@ -370,10 +370,19 @@ export const secretKeys: SecretKey[] = ["registryPassword", "registryPullPasswor
 export type PlainConfig = z.infer<typeof schema>;
 
 /** A stack's configuration, checked, with its defaults; its secrets stay secret. */
-export interface Config extends Omit<PlainConfig, SecretKey> {
-  registryPassword?: pulumi.Output<string>;
-  registryPullPassword?: pulumi.Output<string>;
+export interface Config extends Omit<PlainConfig, SecretKey | "registry"> {
+  /** The API's image: what to build and where to push it, or the ready one. */
+  image: (RegistryLogin & { repository: string; context: string }) | { image: string };
+  /** How the cluster pulls the image; absent where anyone may. */
+  pull?: RegistryLogin;
 }
+
+interface RegistryLogin {
+  server: string;
+  username: string;
+  password: pulumi.Output<string>;
+}
+
 export type DigitalOceanClusterConfig = z.infer<typeof digitalOceanCluster>;
 export type ExistingClusterConfig = z.infer<typeof existingCluster>;
 export type PoolConfig = z.infer<typeof workerPool>;
@@ -421,11 +430,17 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const found = [...(parsed.error?.issues ?? []).flatMap((issue) => explain(issue, raw)), ...plainSecrets(raw)];
   const violations = [...found.map(({ violation }) => violation), ...brokenRules(raw, found, env)];
   if (violations.length > 0 || !parsed.success) throw new ConfigurationError(violations);
-  const { registryPassword, registryPullPassword, ...config } = parsed.data;
+  return { ...parsed.data, ...images(parsed.data) };
+}
+
+/** The rules have refused a configuration in which something is missing here. */
+function images({ api, registry, registryPassword = "", registryPullPassword }: PlainConfig) {
+  const { server, repository = "", username = "" } = registry;
+  const login = (password: string): RegistryLogin => ({ server, username, password: pulumi.secret(password) });
   return {
-    ...config,
-    registryPassword: registryPassword === undefined ? undefined : pulumi.secret(registryPassword),
-    registryPullPassword: registryPullPassword === undefined ? undefined : pulumi.secret(registryPullPassword),
+    image:
+      api.image === undefined ? { ...login(registryPassword), repository, context: "app/api" } : { image: api.image },
+    pull: registry.private ? login(registryPullPassword ?? registryPassword) : undefined,
   };
 }
 

@@ -39,7 +39,7 @@ export interface RecordsArgs {
   /** IPv4 address of the balancer. */
   address: pulumi.Input<string>;
   /** IPv6 address of the balancer; with it each host has an AAAA record, too. */
-  ipv6?: pulumi.Input<string>;
+  ipv6?: pulumi.Input<string | undefined>;
   /** Names under the domain that lead to the balancer, such as `api`. */
   hosts: string[];
   /** Further records of the zone. */
