@@ -178,8 +178,14 @@ export function diff(
     const ignored = ignoreChanges.some((ignore) => path === ignore || /^[.[]/.test(path.slice(ignore.length)));
     if (ignored && ignoreChanges.some((ignore) => path.startsWith(ignore))) delete detailedDiff[path];
   }
-  const replaces = Object.values(detailedDiff).some((kind) => kind.endsWith("-replace"));
-  return { detailedDiff, deleteBeforeReplace: replaces && isNamedByUser(fields, inputs) };
+  const topLevel = (paths: string[]) => [...new Set(paths.map((path) => path.replace(/[.[].*/, "")))];
+  const replaced = Object.keys(detailedDiff).filter((path) => detailedDiff[path]?.endsWith("-replace"));
+  return {
+    detailedDiff,
+    diffs: topLevel(Object.keys(detailedDiff)),
+    replaces: topLevel(replaced),
+    deleteBeforeReplace: replaced.length > 0 && isNamedByUser(fields, inputs),
+  };
 }
 
 /**
