@@ -430,7 +430,8 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const found = [...(parsed.error?.issues ?? []).flatMap((issue) => explain(issue, raw)), ...plainSecrets(raw)];
   const violations = [...found.map(({ violation }) => violation), ...brokenRules(raw, found, env)];
   if (violations.length > 0 || !parsed.success) throw new ConfigurationError(violations);
-  return { ...parsed.data, ...images(parsed.data) };
+  const { registry, registryPassword, registryPullPassword, ...config } = parsed.data;
+  return { ...config, ...images(parsed.data) };
 }
 
 /** The rules have refused a configuration in which something is missing here. */

@@ -1,1 +1,127 @@
-export = async () => ({});
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+import { API_LABELS, Api } from "./components/api";
+import { BlockStorage } from "./components/blockStorage";
+import { Certificate } from "./components/certificate";
+import { createCluster } from "./components/cluster";
+import { Records, Zone } from "./components/dns";
+import { Elasticsearch } from "./components/elasticsearch";
+import { Image, PullSecret } from "./components/image";
+import { IngressController, Route } from "./components/ingress";
+import { MetricsServer } from "./components/metricsServer";
+import { readConfig } from "./config";
+import { contractVersion, type PlatformOutputs } from "./platform";
+import { preflight } from "./preflight";
+
+type Outputs = { [Name in keyof PlatformOutputs]: pulumi.Input<PlatformOutputs[Name]> };
+
+/** The graph, from the cluster to the last record: what a line uses is what it waits for, and nothing else. */
+export = async (): Promise<Outputs> => {
+  const config = readConfig();
+  const versionPlan = await preflight(config);
+  const hosts = { api: `api.${config.domain}`, docs: `docs.${config.domain}` };
+  const scheme = config.tls.enabled ? "https" : "http";
+  const urls = { api: `${scheme}://${hosts.api}`, docs: `${scheme}://${hosts.docs}` };
+
+  // Builds while the cluster is being made.
+  const image = new Image("backend", config.image);
+
+  const cluster = createCluster("cluster", config.cluster, versionPlan);
+  const { spread, nodeSelector, workers } = cluster;
+  const placement = { spread, nodeSelector, workers };
+  const onCluster = { provider: cluster.provider };
+  const application = new k8s.core.v1.Namespace(
+    "hobnob",
+    { metadata: { name: "hobnob", labels: { "pod-security.kubernetes.io/enforce": "restricted" } } },
+    onCluster,
+  );
+  const namespace = application.metadata.name;
+
+  const { className, fsType } = config.storage;
+  const storage = new BlockStorage(
+    "block-storage",
+    { className, fsType, provisioner: cluster.storageProvisioner },
+    onCluster,
+  );
+  const elasticsearch = new Elasticsearch(
+    "elasticsearch",
+    {
+      ...config.elasticsearch,
+      ...placement,
+      namespace,
+      storageClassName: storage.storageClassName,
+      clients: [API_LABELS],
+    },
+    onCluster,
+  );
+
+  const { domain, dns, tls } = config;
+  const protect = config.cluster.provider === "digitalocean" && config.cluster.protect;
+  const zone =
+    dns.zone === "none" ? undefined : new Zone("zone", { domain, zone: dns.zone, deleteZone: dns.deleteZone, protect });
+  const coveredHosts = tls.enabled ? [hosts.api, hosts.docs, ...tls.hosts] : [];
+  const certificate =
+    zone && tls.enabled ? new Certificate("certificate", { domain: zone.domain, hosts: coveredHosts }) : undefined;
+
+  const { sizeUnit, rateLimit, ...controller } = config.ingress;
+  const ingress = new IngressController(
+    "ingress",
+    {
+      ...controller,
+      ...placement,
+      loadBalancer: {
+        name: config.cluster.provider === "digitalocean" ? config.cluster.name : config.cluster.context,
+        sizeUnit,
+        certificateName: certificate?.certificateName,
+        vpcRange: cluster.vpcRange,
+      },
+    },
+    onCluster,
+  );
+  if (zone && ingress.address) {
+    const { ttl, records } = dns;
+    const addresses = { address: ingress.address, ipv6: dns.ipv6 ? ingress.ipv6 : undefined };
+    new Records("records", { domain: zone.domain, ttl, records, hosts: ["api", "docs"], ...addresses });
+  }
+
+  const pullSecret = config.pull && new PullSecret("registry", { ...config.pull, namespace }, onCluster);
+  const api = new Api(
+    "backend",
+    {
+      ...config.api,
+      ...placement,
+      namespace,
+      image: image.ref,
+      pullSecretName: pullSecret?.secretName,
+      elasticsearchHost: elasticsearch.host,
+      elasticsearchPort: elasticsearch.port,
+      publicUrl: urls.api,
+      ingressNamespace: ingress.namespace,
+    },
+    onCluster,
+  );
+  if (config.api.autoscaling) new MetricsServer("metrics-server", placement, onCluster);
+
+  const route = { namespace, className: ingress.className, serviceName: api.serviceName, rateLimit };
+  const awaitAddress = ingress.address !== undefined;
+  new Route("api", { ...route, host: hosts.api, port: api.apiPort, awaitAddress }, onCluster);
+  new Route("docs", { ...route, host: hosts.docs, port: api.docsPort, awaitAddress }, onCluster);
+
+  return {
+    contractVersion,
+    apiUrl: urls.api,
+    docsUrl: urls.docs,
+    ingressAddress: ingress.address ?? "",
+    nameServers: zone?.nameServers ?? [],
+    coveredHosts,
+    clusterId: cluster.id,
+    clusterName: cluster.name,
+    kubeconfig: cluster.kubeconfig,
+    storageClass: storage.storageClassName,
+    ingressClass: ingress.className,
+    namespace,
+    elasticsearchUrl: pulumi.interpolate`http://${elasticsearch.host}:${elasticsearch.port}`,
+    images: pulumi.output({ backend: image.ref }),
+    pullSecretName: pullSecret?.secretName ?? "",
+  };
+};

@@ -50,13 +50,15 @@ export interface RecordsArgs {
 export class Records extends pulumi.ComponentResource {
   constructor(name: string, args: RecordsArgs, opts?: pulumi.ComponentResourceOptions) {
     super("hobnob:platform:Records", name, {}, opts);
-    const { domain, ttl, address, ipv6 } = args;
+    const { domain, ttl, address } = args;
+    const ipv6 = args.ipv6 === undefined ? undefined : pulumi.output(args.ipv6).apply(required);
     const record = (suffix: string, fields: Omit<digitalocean.DnsRecordArgs, "domain">) =>
       new digitalocean.DnsRecord(`${name}-${suffix}`, { ttl, ...fields, domain }, { parent: this });
 
     for (const host of args.hosts) {
       record(`${host}-a`, { name: host, type: "A", value: address });
-      if (ipv6 !== undefined) record(`${host}-aaaa`, { name: host, type: "AAAA", value: ipv6 });
+      if (ipv6 !== undefined)
+        record(`${host}-aaaa`, { name: host, type: "AAAA", value: pulumi.output(ipv6).apply(present) });
     }
     // Without its value, so that a changed value changes the record: a second CNAME of one name would be refused.
     const seen = new Map<string, number>();
@@ -68,4 +70,17 @@ export class Records extends pulumi.ComponentResource {
     }
     this.registerOutputs();
   }
+}
+
+function present(address: string | undefined): string {
+  if (address === undefined)
+    throw new pulumi.RunError("The balancer has no IPv6 address: hobnob:dns.ipv6 must be false.");
+  return address;
+}
+
+function required(ipv6: string | undefined): string {
+  if (ipv6) return ipv6;
+  throw new pulumi.RunError(
+    `The balancer has no IPv6 address for the AAAA records: pulumi config set --path 'hobnob:dns.ipv6' false --stack ${pulumi.getStack()}`,
+  );
 }
