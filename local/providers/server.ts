@@ -270,7 +270,7 @@ function diffResponse(result: DiffResult): proto.DiffResponse {
     ...(result.replaces ?? []),
     ...detailed.filter(([, { kind }]) => kind.endsWith("-replace")).map(([path]) => path),
   ];
-  const diffs = [...(result.diffs ?? []), ...detailed.map(([path]) => path)];
+  const diffs = result.diffs ?? detailed.map(([path]) => /^[^.[]*/.exec(path)?.[0] ?? path); // the engine prints top-level names
   const changes = result.changes ?? diffs.length + replaces.length > 0;
   const response = new proto.DiffResponse();
   response.setChanges(changes ? proto.DiffResponse.DiffChanges.DIFF_SOME : proto.DiffResponse.DiffChanges.DIFF_NONE);

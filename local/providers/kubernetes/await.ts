@@ -460,7 +460,10 @@ export async function awaitReady(object: KubeObject, options: AwaitOptions): Pro
       if (seen && isCurrent(seen, object)) {
         live = seen;
         progress = awaiter.check({ live, all: view.all, settled });
-        if (progress.done) return live;
+        if (progress.done) {
+          options.report("");
+          return live;
+        }
         if (progress.status) options.report(progress.status);
       }
       if (progress.failed) over = `Resource '${object.metadata.name}' was created but failed to initialize`;
