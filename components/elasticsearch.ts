@@ -1,0 +1,427 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+import { stringify } from "yaml";
+import { parseQuantity } from "../capacity";
+
+export interface ElasticsearchArgs {
+  namespace: pulumi.Input<string>;
+  /** Class of each node's disk. It must allow expansion for `diskSize` to grow later. */
+  storageClassName: pulumi.Input<string>;
+  /** Nodes of the one cluster: 1, or 3 and more, since of two each would need the other to elect a master. */
+  replicas: number;
+  /** Memory of each node, requested and limited, as a Kubernetes quantity; Elasticsearch makes about half of it its heap. */
+  memory: string;
+  /** CPU requested by each node, as a Kubernetes quantity; not limited. */
+  cpu: string;
+  /**
+   * Size with which the disks are made, as a Kubernetes quantity. A claim template can't change: a later size changes
+   * nothing and is answered by a warning that names the command.
+   */
+  diskSize: string;
+  /** Memory-mapped index files, for which a privileged DaemonSet sets `vm.max_map_count` on the nodes. */
+  mmap: boolean;
+  /** Whether two nodes may share a machine: `hard` never, `soft` where there is no other. */
+  spread: "hard" | "soft";
+  /** Machines that the nodes, and the DaemonSet, are limited to. @default all */
+  nodeSelector?: Record<string, string>;
+  /** Labels of the pods in the namespace that may reach port 9200; nobody else may. */
+  clients: Record<string, string>[];
+  /** Machines that must outlive the nodes on destroy. */
+  workers: pulumi.Resource[];
+}
+
+/**
+ * Source: https://www.docker.elastic.co/r/elasticsearch. The same version's jars, from Maven Central, run in
+ * test/local/elasticsearch.test.ts.
+ */
+const IMAGE = "docker.elastic.co/elasticsearch/elasticsearch:9.5.3";
+
+export const ELASTICSEARCH_LABELS = { "app.kubernetes.io/name": "elasticsearch" };
+const NAME = "elasticsearch";
+const DISCOVERY = "elasticsearch-discovery";
+const BOOTSTRAP = "elasticsearch-bootstrap";
+const HTTP = 9200;
+const TRANSPORT = 9300;
+
+/** User of the image, in its Dockerfile. */
+const USER = 1000;
+/** Source: https://www.elastic.co/docs/deploy-manage/deploy/self-managed/vm-max-map-count */
+const MAX_MAP_COUNT = 262144;
+
+const DISK = "/usr/share/elasticsearch/data";
+const CONFIG = "/usr/share/elasticsearch/config";
+const SCRIPTS = "/usr/local/share/elasticsearch";
+const IDENTITY = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/** One Elasticsearch cluster that forms once, keeps its disks, and restarts one node at a time. */
+export class Elasticsearch extends pulumi.ComponentResource {
+  /** Name in the cluster's DNS. */
+  readonly host: pulumi.Output<string>;
+  readonly port = HTTP;
+
+  constructor(name: string, args: ElasticsearchArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("hobnob:platform:Elasticsearch", name, {}, opts);
+    const { namespace } = args;
+    const child = { parent: this };
+    const metadata = (fixedName: string) => ({ name: fixedName, namespace, labels: ELASTICSEARCH_LABELS });
+    const skipAwait = { annotations: { "pulumi.com/skipAwait": "true" } };
+
+    // The clients' address, and each node's own: elasticsearch-0.elasticsearch. Ready nodes only.
+    new k8s.core.v1.Service(
+      name,
+      {
+        metadata: { ...metadata(NAME), ...skipAwait },
+        spec: { clusterIP: "None", selector: ELASTICSEARCH_LABELS, ports: [{ name: "http", port: HTTP }] },
+      },
+      child,
+    );
+
+    // Nodes must find each other before any is ready.
+    new k8s.core.v1.Service(
+      `${name}-discovery`,
+      {
+        metadata: { ...metadata(DISCOVERY), ...skipAwait },
+        spec: {
+          clusterIP: "None",
+          publishNotReadyAddresses: true,
+          selector: ELASTICSEARCH_LABELS,
+          ports: [{ name: "transport", port: TRANSPORT }],
+        },
+      },
+      child,
+    );
+
+    // Named by its content, so that changed settings roll the nodes.
+    const files = new k8s.core.v1.ConfigMap(
+      `${name}-files`,
+      {
+        metadata: { namespace, labels: ELASTICSEARCH_LABELS },
+        immutable: true,
+        data: {
+          "elasticsearch.yml": stringify(settings(args)),
+          "configure.sh": script("configure.sh"),
+          "ready.sh": script("ready.sh"),
+        },
+      },
+      child,
+    );
+
+    // What the first node needs to claim that it forms the cluster; no more.
+    const account = new k8s.core.v1.ServiceAccount(
+      name,
+      { metadata: metadata(NAME), automountServiceAccountToken: false },
+      child,
+    );
+    const role = new k8s.rbac.v1.Role(
+      `${name}-bootstrap`,
+      {
+        metadata: metadata(BOOTSTRAP),
+        rules: [
+          { apiGroups: [""], resources: ["configmaps"], verbs: ["create"] },
+          { apiGroups: [""], resources: ["configmaps"], resourceNames: [BOOTSTRAP], verbs: ["get"] },
+        ],
+      },
+      child,
+    );
+    new k8s.rbac.v1.RoleBinding(
+      `${name}-bootstrap`,
+      {
+        metadata: metadata(BOOTSTRAP),
+        roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name: role.metadata.name },
+        subjects: [{ kind: "ServiceAccount", name: account.metadata.name, namespace }],
+      },
+      child,
+    );
+
+    // Elasticsearch has no password yet: who may speak to it is said here.
+    new k8s.networking.v1.NetworkPolicy(
+      name,
+      {
+        metadata: metadata(NAME),
+        spec: { podSelector: { matchLabels: ELASTICSEARCH_LABELS }, policyTypes: ["Ingress"], ingress: allowed(args) },
+      },
+      child,
+    );
+
+    // Drains and upgrades take one node at a time.
+    new k8s.policy.v1.PodDisruptionBudget(
+      name,
+      { metadata: metadata(NAME), spec: { maxUnavailable: 1, selector: { matchLabels: ELASTICSEARCH_LABELS } } },
+      child,
+    );
+
+    const statefulSet = new k8s.apps.v1.StatefulSet(
+      name,
+      {
+        metadata: metadata(NAME),
+        spec: {
+          serviceName: NAME,
+          replicas: args.replicas,
+          podManagementPolicy: "Parallel",
+          updateStrategy: { type: "RollingUpdate" },
+          persistentVolumeClaimRetentionPolicy: { whenDeleted: "Retain", whenScaled: "Retain" },
+          selector: { matchLabels: ELASTICSEARCH_LABELS },
+          template: {
+            metadata: { labels: ELASTICSEARCH_LABELS },
+            spec: podSpec(args, { account: account.metadata.name, files: files.metadata.name }),
+          },
+          volumeClaimTemplates: [
+            {
+              metadata: { name: "data" },
+              spec: {
+                accessModes: ["ReadWriteOnce"],
+                storageClassName: args.storageClassName,
+                resources: { requests: { storage: args.diskSize } },
+              },
+            },
+          ],
+        },
+      },
+      {
+        parent: this,
+        dependsOn: args.workers,
+        // The provider would replace the set for it, and so stop every node.
+        ignoreChanges: ["spec.volumeClaimTemplates[0].spec.resources"],
+        // Three nodes in turn, each until the cluster is green again.
+        customTimeouts: { create: "15m", update: "30m" },
+      },
+    );
+    pulumi.all([statefulSet.spec, statefulSet.metadata.namespace]).apply(([spec, inNamespace]) => {
+      const made = spec?.volumeClaimTemplates?.[0]?.spec?.resources?.requests?.storage;
+      const warning = made && diskSizeWarning(args.diskSize, made, inNamespace);
+      if (warning) pulumi.log.warn(warning, statefulSet);
+    });
+
+    if (args.mmap) this.createHostSettings(`${name}-host-settings`, args);
+    this.host = pulumi.interpolate`${NAME}.${namespace}.svc`;
+    this.registerOutputs();
+  }
+
+  /** `vm.max_map_count` belongs to the machine: a pod can set it only as root of the machine, so that one does nothing else. */
+  private createHostSettings(name: string, { nodeSelector, workers }: ElasticsearchArgs) {
+    const labels = { "app.kubernetes.io/name": "elasticsearch-host-settings" };
+    const namespace = new k8s.core.v1.Namespace(
+      name,
+      {
+        metadata: {
+          name: "elasticsearch-host-settings",
+          labels: { ...labels, "pod-security.kubernetes.io/enforce": "privileged" },
+        },
+      },
+      { parent: this },
+    );
+    const small = { requests: { cpu: "1m", memory: "32Mi" }, limits: { memory: "32Mi" } };
+    new k8s.apps.v1.DaemonSet(
+      name,
+      {
+        metadata: { name: "elasticsearch-host-settings", namespace: namespace.metadata.name, labels },
+        spec: {
+          selector: { matchLabels: labels },
+          updateStrategy: { type: "RollingUpdate", rollingUpdate: { maxUnavailable: "100%" } },
+          template: {
+            metadata: { labels },
+            spec: {
+              automountServiceAccountToken: false,
+              enableServiceLinks: false,
+              nodeSelector,
+              terminationGracePeriodSeconds: 1,
+              securityContext: { seccompProfile: { type: "RuntimeDefault" } },
+              initContainers: [
+                {
+                  name: "max-map-count",
+                  // Elasticsearch's own image, since these machines pull it anyway.
+                  image: IMAGE,
+                  command: ["/bin/bash", "-c", raiseMaxMapCount],
+                  securityContext: { privileged: true, runAsUser: 0, readOnlyRootFilesystem: true },
+                  resources: small,
+                },
+              ],
+              containers: [
+                {
+                  name: "idle",
+                  image: IMAGE,
+                  command: ["/bin/bash", "-c", "trap 'exit 0' TERM; sleep infinity & wait"],
+                  securityContext: { ...RESTRICTED, runAsNonRoot: true, runAsUser: USER },
+                  resources: small,
+                },
+              ],
+            },
+          },
+        },
+      },
+      { parent: this, dependsOn: workers },
+    );
+  }
+}
+
+const raiseMaxMapCount = `file=/proc/sys/vm/max_map_count; [ "$(<$file)" -ge ${MAX_MAP_COUNT} ] || echo ${MAX_MAP_COUNT} >$file`;
+
+const awaitMaxMapCount = `until [ "$(</proc/sys/vm/max_map_count)" -ge ${MAX_MAP_COUNT} ]; do echo "waits for vm.max_map_count=${MAX_MAP_COUNT} on this machine"; sleep 2; done`;
+
+const RESTRICTED: k8s.types.input.core.v1.SecurityContext = {
+  allowPrivilegeEscalation: false,
+  readOnlyRootFilesystem: true,
+  capabilities: { drop: ["ALL"] },
+};
+
+const script = (file: string): string => readFileSync(join(__dirname, "elasticsearch", file), "utf8");
+
+/** The same for every node and every run: what differs comes from the pod's environment. */
+function settings({ mmap }: ElasticsearchArgs): Record<string, unknown> {
+  return {
+    "cluster.name": NAME,
+    "node.name": `\${POD_NAME}`,
+    // Where nodes share a machine, a shard's copies do not.
+    "node.attr.k8s_node_name": `\${NODE_NAME}`,
+    "cluster.routing.allocation.awareness.attributes": "k8s_node_name",
+    "discovery.seed_hosts": [DISCOVERY],
+    "network.host": "0.0.0.0",
+    "network.publish_host": `\${POD_IP}`,
+    // On SIGTERM requests under way are answered first; the default is to cut them off.
+    "http.shutdown_grace_period": "10s",
+    "path.data": `\${DISK}/node`,
+    "node.store.allow_mmap": mmap,
+    "xpack.security.enabled": false,
+  };
+}
+
+function podSpec(
+  args: ElasticsearchArgs,
+  names: { account: pulumi.Input<string>; files: pulumi.Input<string> },
+): k8s.types.input.core.v1.PodSpec {
+  const disk = { name: "data", mountPath: DISK };
+  const scripts = { name: "files", mountPath: SCRIPTS, readOnly: true };
+  const tiny = { requests: { cpu: "50m", memory: "64Mi" }, limits: { memory: "64Mi" } };
+  return {
+    serviceAccountName: names.account,
+    automountServiceAccountToken: false,
+    enableServiceLinks: false,
+    nodeSelector: args.nodeSelector,
+    affinity: { podAntiAffinity: antiAffinity(args.spread) },
+    terminationGracePeriodSeconds: 120,
+    securityContext: {
+      runAsNonRoot: true,
+      runAsUser: USER,
+      runAsGroup: USER,
+      fsGroup: USER,
+      fsGroupChangePolicy: "OnRootMismatch",
+      seccompProfile: { type: "RuntimeDefault" },
+    },
+    initContainers: [
+      ...(args.mmap
+        ? [
+            {
+              name: "wait-for-host-settings",
+              image: IMAGE,
+              command: ["/bin/bash", "-c", awaitMaxMapCount],
+              securityContext: RESTRICTED,
+              resources: tiny,
+            },
+          ]
+        : []),
+      {
+        name: "configure",
+        image: IMAGE,
+        command: ["/bin/bash", `${SCRIPTS}/configure.sh`],
+        env: [
+          field("POD_NAME", "metadata.name"),
+          field("NAMESPACE", "metadata.namespace"),
+          { name: "DISK", value: DISK },
+          { name: "DEFAULTS", value: CONFIG },
+          { name: "CONFIG", value: "/config" },
+          { name: "SCRIPTS", value: SCRIPTS },
+          { name: "IDENTITY", value: IDENTITY },
+          { name: "KUBERNETES_API", value: "https://kubernetes.default.svc" },
+        ],
+        volumeMounts: [
+          disk,
+          scripts,
+          { name: "config", mountPath: "/config" },
+          { name: "identity", mountPath: IDENTITY, readOnly: true },
+        ],
+        securityContext: RESTRICTED,
+        resources: tiny,
+      },
+    ],
+    containers: [
+      {
+        name: NAME,
+        image: IMAGE,
+        env: [
+          field("POD_NAME", "metadata.name"),
+          field("POD_IP", "status.podIP"),
+          field("NODE_NAME", "spec.nodeName"),
+          { name: "DISK", value: DISK },
+          // An index has a replica by default, which a single node can never place.
+          { name: "WHOLE", value: args.replicas > 1 ? "green" : "yellow" },
+        ],
+        ports: [
+          { name: "http", containerPort: HTTP },
+          { name: "transport", containerPort: TRANSPORT },
+        ],
+        // No liveness probe: a node that is slow is busy or recovering, and a restart would add to its work.
+        readinessProbe: {
+          exec: { command: ["/bin/bash", `${SCRIPTS}/ready.sh`] },
+          periodSeconds: 5,
+          timeoutSeconds: 10,
+          failureThreshold: 3,
+        },
+        // Clients drop the address before the node stops.
+        lifecycle: { preStop: { sleep: { seconds: 10 } } },
+        securityContext: RESTRICTED,
+        resources: { requests: { cpu: args.cpu, memory: args.memory }, limits: { memory: args.memory } },
+        volumeMounts: [
+          disk,
+          scripts,
+          { name: "config", mountPath: CONFIG },
+          { name: "logs", mountPath: "/usr/share/elasticsearch/logs" },
+          { name: "tmp", mountPath: "/tmp" },
+        ],
+      },
+    ],
+    volumes: [
+      { name: "files", configMap: { name: names.files } },
+      { name: "config", emptyDir: {} },
+      { name: "logs", emptyDir: {} },
+      { name: "tmp", emptyDir: {} },
+      {
+        // Only `configure` mounts it: Elasticsearch itself has no identity in the cluster.
+        name: "identity",
+        projected: {
+          sources: [
+            { serviceAccountToken: { path: "token", expirationSeconds: 600 } },
+            { configMap: { name: "kube-root-ca.crt", items: [{ key: "ca.crt", path: "ca.crt" }] } },
+          ],
+        },
+      },
+    ],
+  };
+}
+
+const field = (name: string, fieldPath: string) => ({ name, valueFrom: { fieldRef: { fieldPath } } });
+
+function antiAffinity(spread: ElasticsearchArgs["spread"]): k8s.types.input.core.v1.PodAntiAffinity {
+  const term = { labelSelector: { matchLabels: ELASTICSEARCH_LABELS }, topologyKey: "kubernetes.io/hostname" };
+  return spread === "hard"
+    ? { requiredDuringSchedulingIgnoredDuringExecution: [term] }
+    : { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 100, podAffinityTerm: term }] };
+}
+
+function allowed({ clients }: ElasticsearchArgs): k8s.types.input.networking.v1.NetworkPolicyIngressRule[] {
+  const from = (labels: Record<string, string>[]) => labels.map((matchLabels) => ({ podSelector: { matchLabels } }));
+  const nodes = { from: from([ELASTICSEARCH_LABELS]), ports: [{ protocol: "TCP", port: TRANSPORT }] };
+  // A rule with an empty list of sources would let everybody in.
+  return clients.length > 0 ? [nodes, { from: from(clients), ports: [{ protocol: "TCP", port: HTTP }] }] : [nodes];
+}
+
+/** What a changed disk size does, which is nothing, and how the disks that exist are grown. */
+export function diskSizeWarning(wanted: string, made: string, namespace: string): string | undefined {
+  const [wantedBytes, madeBytes] = [parseQuantity(wanted), parseQuantity(made)];
+  if (wantedBytes === madeBytes) return undefined;
+  const kept = `elasticsearch.diskSize is ${wanted}, but the disks were made with ${made} and are left as they are.`;
+  if (Number(wantedBytes) < Number(madeBytes)) return `${kept} A disk can't shrink: set it back to ${made}.`;
+  const patch = JSON.stringify({ spec: { resources: { requests: { storage: wanted } } } });
+  return `${kept} To grow them, for each: kubectl --namespace ${namespace} patch pvc data-${NAME}-0 --patch '${patch}'`;
+}
