@@ -105,11 +105,13 @@ export function startBalancers(
   /** Deletes the balancer of a Service that is going away or is no LoadBalancer any more. */
   async function release(service: V1Service): Promise<undefined> {
     if (!service.metadata?.finalizers?.includes(finalizer)) return undefined;
-    await notify(service, "Normal", "DeletingLoadBalancer", "Deleting load balancer");
     const disowned = parseBoolean(service, disownAnnotation, "failed to get disown LB configuration setting");
     const found = disowned ? undefined : await find(service);
-    if (found) await account.deleteBalancer(found.id);
-    await notify(service, "Normal", "DeletedLoadBalancer", "Deleted load balancer");
+    if (found) {
+      await notify(service, "Normal", "DeletingLoadBalancer", "Deleting load balancer");
+      await account.deleteBalancer(found.id);
+      await notify(service, "Normal", "DeletedLoadBalancer", "Deleted load balancer");
+    }
     if (service.status?.loadBalancer?.ingress) {
       await cluster.core.patchNamespacedServiceStatus(
         { ...reference(service), body: { status: { loadBalancer: null } } },

@@ -35,6 +35,7 @@ export class Cluster {
   readonly storage: StorageV1Api;
   readonly networking: NetworkingV1Api;
   private readonly ends: Array<() => void> = [];
+  private readonly eventCounts = new Map<string, number>();
   private stopped = false;
 
   constructor(private readonly config: KubeConfig) {
@@ -62,7 +63,7 @@ export class Cluster {
   /** @param reconcile brings one object to its wanted state. It returns the seconds after which to look again, if at all. */
   queue(name: string, reconcile: (key: string) => Promise<number | undefined>): Queue {
     const due = new Map<string, number>();
-    const failures = new Map<string, number>();
+    const failures = new Map<string, { count: number; message: string }>();
     let running = false;
 
     const add = (key: string, seconds = 0) => {
@@ -81,10 +82,11 @@ export class Cluster {
           if (again !== undefined) add(key, again);
         } catch (error) {
           if (this.stopped) break;
-          const count = failures.get(key) ?? 0;
-          failures.set(key, count + 1);
-          add(key, Math.min(0.2 * 2 ** count, longestPauseSeconds));
-          if (!isTransient(error)) console.error(`${name} ${key}: ${messageOf(error)}`);
+          const message = messageOf(error);
+          const { count, message: said } = failures.get(key) ?? { count: 0, message: "" };
+          failures.set(key, { count: count + 1, message });
+          add(key, Math.min((isTransient(error) ? 0.2 : 1) * 2 ** count, longestPauseSeconds));
+          if (message !== said && !isTransient(error)) console.error(`${name} ${key}: ${message}`);
         }
       }
       running = false;
@@ -104,33 +106,23 @@ export class Cluster {
     const hash = createHash("sha256").update(`${uid} ${reason} ${message}`).digest("hex").slice(0, 16);
     const eventName = `${name}.${hash}`;
     const now = new Date();
-    try {
-      const { count = 1 } = await this.core.readNamespacedEvent({ name: eventName, namespace });
-      const body = { count: count + 1, lastTimestamp: now };
-      await this.core.patchNamespacedEvent({ name: eventName, namespace, body }, mergePatch);
-    } catch (error) {
-      if (statusOf(error) !== 404) throw error;
-      await this.core.createNamespacedEvent({
-        namespace,
-        body: {
-          metadata: { name: eventName, namespace },
-          involvedObject: {
-            apiVersion: object.apiVersion,
-            kind: object.kind,
-            name,
-            namespace: object.metadata?.namespace,
-            uid,
-          },
-          type,
-          reason,
-          message,
-          source: { component },
-          count: 1,
-          firstTimestamp: now,
-          lastTimestamp: now,
-        },
-      });
-    }
+    const count = (this.eventCounts.get(eventName) ?? 0) + 1;
+    this.eventCounts.set(eventName, count);
+    const { apiVersion, kind } = object;
+    const body = {
+      metadata: { name: eventName, namespace },
+      involvedObject: { apiVersion, kind, name, namespace: object.metadata?.namespace, uid },
+      type,
+      reason,
+      message,
+      source: { component },
+      count,
+      firstTimestamp: now,
+      lastTimestamp: now,
+    };
+    if (count === 1 && (await unless(409, this.core.createNamespacedEvent({ namespace, body })))) return;
+    const again = { count, lastTimestamp: now };
+    await unless(404, this.core.patchNamespacedEvent({ name: eventName, namespace, body: again }, mergePatch));
   }
 
   stop(): void {
