@@ -81,7 +81,7 @@ export async function build(
       reject: false,
       cancelSignal,
     });
-    if (go.isCanceled) throw new ToolError("The build was interrupted. It goes on where it stopped.");
+    if (go.isCanceled) throw new ToolError("The build was interrupted. The next one goes on from there.");
     if (go.failed) {
       const advice = go.all?.includes("no space left on device") ? "The disk is full. Make room and start again." : "";
       const last = (go.all ?? "").split("\n").slice(-15).join("\n");

@@ -100,8 +100,11 @@ export async function obtain<Name extends string>(
   }
 
   if (missing().length > 0) {
+    const moduleOf = ([name]: Name[]) => origins[name as Name].module;
     const builds = grouped(missing(), (name) => origins[name].module.directory);
-    const modules = builds.map(([name]) => origins[name as Name].module);
+    // The longest first, so that both cores are busy to the end.
+    builds.sort((a, b) => moduleOf(b).seconds - moduleOf(a).seconds);
+    const modules = builds.map(moduleOf);
     await requireBuildable(modules, missing(), refusals);
     const seconds = modules.reduce((sum, module) => sum + module.seconds, 0);
     const progress = new Progress(report, "building", (seconds * 2) / availableParallelism());
@@ -258,7 +261,7 @@ function runnable(path: string): boolean {
 }
 
 /** All versions come from package.json and the go.mod files, where the bots that renew them look. */
-function catalogue(): Record<ToolName, Origin> {
+export function catalogue(): Record<ToolName, Origin> {
   const directory = (name: string) => join(cloneDirectory, "local", "tools", name);
   const cluster = directory("cluster");
   const versions = {
