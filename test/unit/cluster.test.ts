@@ -150,7 +150,7 @@ describe("DigitalOcean cluster", () => {
     assert.equal(waitsFor(graph, find(graph, NAMESPACE), pool), true);
     assert.equal(waitsFor(graph, find(graph, PROVIDER), pool), false);
     const withoutPools = (await digitalOcean()).graph;
-    assert.equal(waitsFor(withoutPools, find(withoutPools, NAMESPACE), find(withoutPools, CLUSTER)), true);
+    assert.deepEqual(find(withoutPools, NAMESPACE).dependencies, [find(withoutPools, CLUSTER).urn]);
   });
 
   it("must place workloads anywhere where the system pool is the only one", async () => {
