@@ -84,7 +84,7 @@ async function local(args: string[]): Promise<number> {
 }
 
 async function kubectl(args: string[]): Promise<number> {
-  if (!(await isRunning())) {
+  if (!isRunning()) {
     console.error("The embedded cluster does not run. Start it with: npm start");
     return 1;
   }
@@ -94,7 +94,7 @@ async function kubectl(args: string[]): Promise<number> {
 
 async function stop(): Promise<number> {
   await stopDaemons();
-  if (await isRunning()) await stopCluster();
+  if (isRunning()) await stopCluster();
   console.log("Stopped. The state is kept; npm start goes on from it, npm run reset forgets it.");
   return 0;
 }
@@ -143,7 +143,11 @@ async function startPlatform(): Promise<Engine> {
         },
       },
     ],
-    { renderer: process.stderr.isTTY ? "default" : "simple", registerSignalListeners: false },
+    {
+      fallbackRenderer: "simple",
+      fallbackRendererCondition: () => !process.stderr.isTTY,
+      registerSignalListeners: false,
+    },
   );
   return (await steps.run()).engine;
 }
