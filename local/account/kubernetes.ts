@@ -377,12 +377,12 @@ function newCluster(store: Store, body: Body): Cluster {
   specs.forEach((spec, index) => {
     pools.push(newPool(store, spec, `worker_node_pool_specs[${index}]`, pools));
   });
-  const vpc = body.vpc_uuid ? data.vpcs.find(({ id }) => id === body.vpc_uuid) : defaultVpc(store, region);
-  if (!vpc) throw unprocessable("validation error: VPC not found");
-  if (vpc.region !== region) throw unprocessable("validation error: the VPC is in another region than the cluster");
   if (settings.withCluster && data.clusters.some(({ embedded, state }) => embedded && state !== "deleting")) {
     throw unprocessable("this simulated account runs one cluster at a time: delete the other one first");
   }
+  const vpc = body.vpc_uuid ? data.vpcs.find(({ id }) => id === body.vpc_uuid) : defaultVpc(store, region);
+  if (!vpc) throw unprocessable("validation error: VPC not found");
+  if (vpc.region !== region) throw unprocessable("validation error: the VPC is in another region than the cluster");
   const id = randomUUID();
   const atLeast136 = version.major > 1 || version.minor >= 36;
   return {

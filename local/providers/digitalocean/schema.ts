@@ -151,9 +151,14 @@ function checkValue(field: Field, value: unknown, path: Path, terraform: string,
   if (reason) fail(reason, path);
   if (field.type === "object") checkObject(field.fields ?? {}, value as Properties, path, `${terraform}.0.`, fail);
   if (field.type === "list") {
-    const element: Field = field.fields ? { type: "object", fields: field.fields } : { type: "string" };
     (value as unknown[]).forEach((item, index) => {
-      checkValue(element, item, [...path, index], `${terraform}.${index}`, fail);
+      const own = [...path, index];
+      const nested = `${terraform}.${index}`;
+      if (!field.fields || typeOf(item) !== "object") {
+        checkValue({ type: field.fields ? "object" : "string" }, item, own, nested, fail);
+      } else {
+        checkObject(field.fields, item as Properties, own, `${nested}.`, fail);
+      }
     });
   }
   if (field.type === "map") {
