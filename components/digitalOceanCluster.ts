@@ -1,5 +1,4 @@
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import * as digitalocean from "@pulumi/digitalocean";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
@@ -108,7 +107,7 @@ function poolSize({ size, count, minCount, maxCount }: Pool) {
  * make each run a change. This one holds no token, but the script that gets one.
  */
 function kubeconfig(name: string, cluster: digitalocean.KubernetesCluster): pulumi.Output<string> {
-  const script = readFileSync(join(__dirname, "doksCredential.mjs"), "utf8");
+  const script = readFileSync(require.resolve("./doksCredential.mjs"), "utf8");
   const ca = cluster.kubeConfigs.apply((configs) => configs[0]?.clusterCaCertificate);
   return pulumi.jsonStringify({
     apiVersion: "v1",

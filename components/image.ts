@@ -2,7 +2,7 @@ import * as docker from "@pulumi/docker";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 
-export interface RegistryArgs {
+interface RegistryArgs {
   /** Host of the registry, such as `docker.io`. */
   server: string;
   username: pulumi.Input<string>;

@@ -29,7 +29,7 @@ export interface Captured {
   customTimeouts: { create?: string; update?: string; delete?: string };
 }
 
-export type ResourceMock = (args: pulumi.runtime.MockResourceArgs) => { id?: string; state?: object } | undefined;
+type ResourceMock = (args: pulumi.runtime.MockResourceArgs) => { id?: string; state?: object } | undefined;
 
 export interface CaptureOptions {
   /** Stack configuration with its namespace, objects as JSON: `{"hobnob:domain": "example.com"}`. */
