@@ -139,7 +139,7 @@ export class Pod {
   }
 
   /** The probe's last answer, once it is what is waited for. */
-  async until(code: 0 | 1, output = /^/, seconds = 60): Promise<Run> {
+  async until(code: 0 | 1, output = /^/, seconds = 240): Promise<Run> {
     const deadline = Date.now() + seconds * 1_000;
     for (;;) {
       const run = await this.ready();

@@ -139,7 +139,7 @@ export async function startNode(options: NodeOptions): Promise<ElasticsearchNode
 }
 
 async function untilGreen(url: string, nodes: number, node: ElasticsearchNode): Promise<void> {
-  const deadline = Date.now() + 90_000;
+  const deadline = Date.now() + 240_000;
   while (Date.now() < deadline && node.process.exitCode === null) {
     const health = await fetch(`${url}/_cluster/health`, { signal: AbortSignal.timeout(5_000) }).then(
       (response) => response.json() as Promise<{ status?: string; number_of_nodes?: number }>,

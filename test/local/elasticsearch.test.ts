@@ -135,7 +135,7 @@ describe("Elasticsearch's right to form the cluster", function () {
 });
 
 describe("Elasticsearch processes under the StatefulSet's settings", function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
   // Each test goes on where the one before ended.
   this.bail(true);
   let directory: string;
@@ -266,7 +266,7 @@ describe("Elasticsearch processes under the StatefulSet's settings", function ()
 });
 
 async function logged(pod: Pod, from: number, line: RegExp): Promise<void> {
-  const deadline = Date.now() + 30_000;
+  const deadline = Date.now() + 120_000;
   while (!line.test(pod.log.slice(from))) {
     assert.ok(Date.now() < deadline, `${pod.name} never logged ${line}`);
     await new Promise((resolve) => setTimeout(resolve, 200));
