@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { accessSync, constants, mkdirSync, statSync } from "node:fs";
+import { accessSync, constants, mkdirSync, readdirSync, rmdirSync, statSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { basename, delimiter, dirname, join } from "node:path";
 import { execa } from "execa";
@@ -166,11 +166,12 @@ async function once<Name extends string>(
   directory: string,
   make: (missing: Name[], directory: string) => Promise<void>,
 ): Promise<Record<string, Tool>> {
-  mkdirSync(directory, { recursive: true });
+  mkdirSync(dirname(directory), { recursive: true });
   // A lost lock is no harm: files appear complete or not at all, the work is just done twice.
   const retries = { forever: true, factor: 1, minTimeout: 500, maxTimeout: 500 };
-  const release = await lock(directory, { retries, stale: 10_000, onCompromised: () => {} });
+  const release = await lock(directory, { realpath: false, retries, stale: 30_000, onCompromised: () => {} });
   try {
+    mkdirSync(directory, { recursive: true });
     const missing = names.filter((name) => !runnable(join(directory, name)));
     if (missing.length > 0) await make(missing, directory);
     return Object.fromEntries(
@@ -180,6 +181,7 @@ async function once<Name extends string>(
       ]),
     );
   } finally {
+    if (readdirSync(directory).length === 0) rmdirSync(directory);
     await release().catch(() => {});
   }
 }
