@@ -47,7 +47,7 @@ const TRANSPORT = 9300;
 
 /** User of the image, in its Dockerfile. */
 const USER = 1000;
-/** Source: https://www.elastic.co/docs/deploy-manage/deploy/self-managed/vm-max-map-count */
+/** What Elasticsearch's bootstrap check asks for: https://www.elastic.co/docs/deploy-manage/deploy/self-managed/bootstrap-checks */
 const MAX_MAP_COUNT = 262144;
 
 const DISK = "/usr/share/elasticsearch/data";
@@ -182,8 +182,8 @@ export class Elasticsearch extends pulumi.ComponentResource {
       {
         parent: this,
         dependsOn: args.workers,
-        // The provider would replace the set for it, and so stop every node.
-        ignoreChanges: ["spec.volumeClaimTemplates[0].spec.resources"],
+        // Claims that exist don't follow it, but the provider would replace the set for it, and so stop every node.
+        ignoreChanges: ["spec.volumeClaimTemplates"],
         // Three nodes in turn, each until the cluster is green again.
         customTimeouts: { create: "15m", update: "30m" },
       },
