@@ -481,11 +481,11 @@ class KubernetesProvider implements Provider {
       return finish(await awaitReady(updated, this.#awaitOptions(request, inputs)));
     } catch (error) {
       if (preview && error instanceof ApiError && error.code === 403) return markSecretData(request.inputs);
-      if (preview || error instanceof NoMatchError)
-        throw new Error(`update of resource "${urn}" failed: ${messageOf(error)}`);
+      if (error instanceof NoMatchError) throw new Error(`update of resource "${urn}" failed: ${error.message}`);
       const live = error instanceof AwaitError ? error.live : await this.#live(client, inputs).catch(() => undefined);
       if (!live) throw new Error(`update of resource "${urn}" failed: ${messageOf(error)}`);
       const message = `the Kubernetes API server reported that "${idOf(live)}" failed to fully initialize or become live: ${messageOf(error)}`;
+      if (preview) throw new Error(message); // it has changed nothing that the state should keep
       const reasons = error instanceof AwaitError ? error.reasons : [];
       throw new InitializationError(message, idOf(live), finish(live), [message, ...reasons]);
     }
