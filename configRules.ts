@@ -261,6 +261,12 @@ function recordViolations(record: DnsRecord, i: number): Violation[] {
       allowed: `an IPv${family} address, as the record's type is ${record.type}`,
       value: family === 4 ? "203.0.113.7" : "2001:db8::7",
     }),
+    ...refuse(/^(CAA|CNAME|MX|NS|SRV)$/.test(record.type) && !/(^@|\.)$/.test(record.value), {
+      path: [...path, "value"],
+      given: show(record.value),
+      allowed: `a host name that ends with a dot, as the record's type is ${record.type}`,
+      value: `${record.value}.`,
+    }),
     ...refuse(/^(api|docs)$/.test(record.name) && /^(A|AAAA|CNAME)$/.test(record.type), {
       path: [...path, "name"],
       given: show(record.name),

@@ -1,6 +1,7 @@
 import * as digitalocean from "@pulumi/digitalocean";
 import * as pulumi from "@pulumi/pulumi";
 import type { DnsRecordConfig } from "../config";
+import { ConfigurationError, keyName, setCommand } from "../violations";
 
 /** DigitalOcean's name servers, the same for every zone; the domain's registrar must name them. */
 export const NAME_SERVERS = ["ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com"];
@@ -57,8 +58,7 @@ export class Records extends pulumi.ComponentResource {
 
     for (const host of args.hosts) {
       record(`${host}-a`, { name: host, type: "A", value: address });
-      if (ipv6 !== undefined)
-        record(`${host}-aaaa`, { name: host, type: "AAAA", value: pulumi.output(ipv6).apply(present) });
+      if (ipv6) record(`${host}-aaaa`, { name: host, type: "AAAA", value: ipv6 });
     }
     // Without its value, so that a changed value changes the record: a second CNAME of one name would be refused.
     const seen = new Map<string, number>();
@@ -72,15 +72,14 @@ export class Records extends pulumi.ComponentResource {
   }
 }
 
-function present(address: string | undefined): string {
-  if (address === undefined)
-    throw new pulumi.RunError("The balancer has no IPv6 address: hobnob:dns.ipv6 must be false.");
-  return address;
-}
-
 function required(ipv6: string | undefined): string {
   if (ipv6) return ipv6;
-  throw new pulumi.RunError(
-    `The balancer has no IPv6 address for the AAAA records: pulumi config set --path 'hobnob:dns.ipv6' false --stack ${pulumi.getStack()}`,
-  );
+  throw new ConfigurationError([
+    {
+      key: keyName(["dns", "ipv6"]),
+      given: "true, while the balancer has no IPv6 address",
+      allowed: "false, or a balancer with an IPv6 address",
+      command: setCommand(["dns", "ipv6"], false),
+    },
+  ]);
 }
