@@ -7,7 +7,7 @@ import { regions, sizes } from "./catalogue";
 import { certificateRoutes, domainRoutes } from "./dns";
 import { kubernetesRoutes, type Runtime, reviewToken } from "./kubernetes";
 import { vpcRoutes } from "./network";
-import { Store, settingsSchema } from "./state";
+import { Store } from "./state";
 
 export interface Account {
   url: string;
@@ -28,7 +28,6 @@ interface AccountOptions {
 export async function startAccount({ port = 0, file, runtime: makeRuntime }: AccountOptions): Promise<Account> {
   const store = new Store(file);
   const runtime = makeRuntime?.(store);
-  if (!runtime) store.settings.withCluster = false;
   const ended = new AbortController();
   const wait = (seconds: number) => sleep(seconds * 1000, undefined, { signal: ended.signal });
   const later = (seconds: number, action: () => void) => void wait(seconds).then(action, () => {});
@@ -109,17 +108,14 @@ function localRoutes(server: Server, store: Store, ready: () => boolean): void {
 
   server.get("/local/clock", () => ({ now: store.now().toISOString() }));
   server.post("/local/clock", ({ body }) => {
-    store.data.clockAhead += parse(clockSchema, body).advanceSeconds;
+    store.data.clockAhead += refusing(() => clockSchema.parse(body)).advanceSeconds;
     store.save();
     return { now: store.now().toISOString() };
   });
 
   server.get("/local/settings", () => store.settings);
   server.post("/local/settings", ({ body }) => {
-    const { latency, ...rest } = store.settings;
-    const changes = body as { latency?: object };
-    store.data.settings = parse(settingsSchema, { ...rest, ...changes, latency: { ...latency, ...changes.latency } });
-    store.save();
+    refusing(() => store.changeSettings(body as Parameters<Store["changeSettings"]>[0]));
     return store.settings;
   });
 
@@ -130,8 +126,10 @@ function localRoutes(server: Server, store: Store, ready: () => boolean): void {
   });
 }
 
-function parse<Schema extends z.ZodType>(schema: Schema, body: unknown): z.output<Schema> {
-  const result = schema.safeParse(body);
-  if (!result.success) throw unprocessable(z.prettifyError(result.error));
-  return result.data;
+function refusing<Result>(work: () => Result): Result {
+  try {
+    return work();
+  } catch (error) {
+    throw error instanceof z.ZodError ? unprocessable(z.prettifyError(error)) : error;
+  }
 }

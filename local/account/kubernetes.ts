@@ -78,7 +78,7 @@ export function kubernetesRoutes(
         ]);
         setEndpoint(created, endpoint);
         await Promise.all(created.node_pools.map((pool) => provisionNodes(created, pool)));
-        if (created.state === "provisioning") created.state = "running";
+        if (created.state === "provisioning") Object.assign(created, { state: "running", message: "" });
       },
       (message) => Object.assign(created, { state: "error", message }),
     );
@@ -121,7 +121,7 @@ export function kubernetesRoutes(
   server.get("/v2/kubernetes/clusters", (request) => page(request, "kubernetes_clusters", clusters().map(clusterView)));
 
   server.post<One>("/v2/kubernetes/clusters", ({ body }, reply) => {
-    const created = newCluster(store, body);
+    const created = newCluster(store, body, runtime !== undefined && store.settings.withCluster);
     data.clusters.push(created);
     store.save();
     provision(created);
@@ -364,7 +364,7 @@ function clusterName({ data }: Store, name: string): string {
 }
 
 /** Wordings: terraform-provider-digitalocean#521 (version), #827 (size), #602 (min nodes). */
-function newCluster(store: Store, body: Body): Cluster {
+function newCluster(store: Store, body: Body, embedded: boolean): Cluster {
   const { data, settings } = store;
   const name = clusterName(store, text(body, "name"));
   const region = text(body, "region");
@@ -377,7 +377,7 @@ function newCluster(store: Store, body: Body): Cluster {
   specs.forEach((spec, index) => {
     pools.push(newPool(store, spec, `worker_node_pool_specs[${index}]`, pools));
   });
-  if (settings.withCluster && data.clusters.some(({ embedded, state }) => embedded && state !== "deleting")) {
+  if (embedded && data.clusters.some((other) => other.embedded && other.state !== "deleting")) {
     throw unprocessable("this simulated account runs one cluster at a time: delete the other one first");
   }
   const vpc = body.vpc_uuid ? data.vpcs.find(({ id }) => id === body.vpc_uuid) : defaultVpc(store, region);
@@ -411,7 +411,7 @@ function newCluster(store: Store, body: Body): Cluster {
     message: "provisioning",
     created_at: store.timestamp(),
     updated_at: store.timestamp(),
-    embedded: settings.withCluster,
+    embedded,
   };
 }
 

@@ -12,6 +12,9 @@ if (!Number.isInteger(port) || port < 1) {
   process.exit(2);
 }
 
+// A failed call of a watch loop must not end the account: its cluster would be left without an owner.
+process.on("unhandledRejection", (error) => console.error(error));
+
 async function main(): Promise<void> {
   const file = join(values.state ?? join(stateDirectory(), "account"), "state.json");
   // Until it has started, a signal ends it only once its cluster is in a state that can be stopped.

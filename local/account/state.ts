@@ -150,7 +150,8 @@ export interface Credential {
 }
 
 export interface State {
-  settings: Settings;
+  /** What was changed: the rest follows the defaults of the day. */
+  settings: z.input<typeof settingsSchema>;
   /** How far the account's clock runs ahead of the machine's, in seconds. */
   clockAhead: number;
   /** Source of droplet and record ids. */
@@ -165,7 +166,7 @@ export interface State {
 }
 
 const empty = (): State => ({
-  settings: settingsSchema.parse({}),
+  settings: {},
   clockAhead: 0,
   lastId: 400_000_000,
   vpcs: [],
@@ -180,11 +181,22 @@ const empty = (): State => ({
 /** The account's state: in memory, written whole and atomically after each change. */
 export class Store {
   readonly data: State;
+  settings: Settings;
 
   /** @param file left out: nothing is kept. */
   constructor(private readonly file?: string) {
     const kept = file && existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as Partial<State>) : {};
-    this.data = { ...empty(), ...kept, settings: settingsSchema.parse(kept.settings ?? {}) };
+    this.data = { ...empty(), ...kept };
+    this.settings = settingsSchema.parse(this.data.settings);
+  }
+
+  /** @throws z.ZodError where one of the changes is unknown or wrong: then none is made. */
+  changeSettings({ latency, ...changes }: State["settings"]): void {
+    const { settings } = this.data;
+    const changed = { ...settings, ...changes, latency: { ...settings.latency, ...latency } };
+    this.settings = settingsSchema.parse(changed);
+    this.data.settings = changed;
+    this.save();
   }
 
   save(): void {
@@ -192,10 +204,6 @@ export class Store {
     mkdirSync(dirname(this.file), { recursive: true });
     writeFileSync(`${this.file}.new`, JSON.stringify(this.data), { mode: 0o600 });
     renameSync(`${this.file}.new`, this.file);
-  }
-
-  get settings(): Settings {
-    return this.data.settings;
   }
 
   /** The account's clock, which tests move. */
