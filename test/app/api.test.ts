@@ -445,6 +445,16 @@ describe("sample API", function () {
       await ask(`${elasticsearchUrl}/users/_doc/broken`, { method: "DELETE" });
     });
 
+    it("must not pass on what Elasticsearch refuses it", async () => {
+      const block = (write: boolean) =>
+        ask(`${elasticsearchUrl}/users-1/_settings`, { method: "PUT", json: { "index.blocks.write": write } });
+      await block(true);
+      const answer = await ask(`${api.url}/users`, { json: { id: "blocked", name: "Blocked" } });
+      await block(false);
+      const message = "Something went wrong here; the request id finds it in the logs";
+      assertProblem(answer, 500, "Internal Server Error", message);
+    });
+
     it("must not make a lost index anew with a guessed mapping", async () => {
       await ask(`${elasticsearchUrl}/users-1`, { method: "DELETE" });
       assertProblem(await ask(`${api.url}/users/ada`), 503, "Service Unavailable", UNAVAILABLE);

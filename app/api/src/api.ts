@@ -1,4 +1,5 @@
 import { STATUS_CODES } from "node:http";
+import { errors } from "@elastic/elasticsearch";
 import cors from "@fastify/cors";
 import swagger from "@fastify/swagger";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
@@ -45,6 +46,7 @@ export async function buildApi(settings: Settings, users: Users, drain: Drain) {
   app.setNotFoundHandler((request, reply) => fail(new ApiError(404, "There is nothing here"), request, reply));
   // Any page may call it, first of all Swagger UI on another host: no credential is ever sent by a browser on its own.
   await app.register(cors, { origin: "*", methods: ["GET", "POST", "PATCH", "DELETE"], maxAge: 600 });
+  // Before the routes: it sees only those that are added after it.
   await app.register(swagger, {
     openapi: {
       openapi: "3.1.0",
@@ -67,7 +69,6 @@ export async function buildApi(settings: Settings, users: Users, drain: Drain) {
     return reply.code(503).send({ status: "waiting for Elasticsearch" });
   });
 
-  // The plugin sees only routes that are added after it has loaded.
   app.post(
     "/users",
     {
@@ -150,7 +151,8 @@ function fail(error: FastifyError | ApiError, request: FastifyRequest, reply: Fa
     reply.header("retry-after", "5");
     return answer(503, "The user store does not answer; try again in a few seconds");
   }
-  const statusCode = error.statusCode ?? 500;
+  // Elasticsearch's own status is between it and us.
+  const statusCode = error instanceof errors.ElasticsearchClientError ? 500 : (error.statusCode ?? 500);
   if (statusCode < 500) {
     if (statusCode === 401) reply.header("www-authenticate", "Bearer");
     return answer(statusCode, error.message);
