@@ -3,9 +3,11 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import getPort from "get-port";
 import { type Account, startAccount } from "../../local/account/account";
 import { accountForControllers, clusterTag } from "../../local/account/attachments";
 import type { BalancerRequest } from "../../local/account/controllers/index";
+import type { Runtime } from "../../local/account/kubernetes";
 
 // biome-ignore lint/suspicious/noExplicitAny: answers are asserted field by field
 type Json = Record<string, any>;
@@ -561,6 +563,132 @@ describe("the simulated DigitalOcean account", () => {
       await controllers.detachVolume(id, 1);
       assert.equal((await remove(`/v2/volumes/${id}`)).status, 204);
       await controllers.deleteVolume(id);
+    });
+  });
+
+  describe("with a control plane behind its cluster", () => {
+    const directory = mkdtempSync(join(tmpdir(), "account-"));
+    const file = join(directory, "state.json");
+    after(() => rmSync(directory, { recursive: true }));
+    const calls: string[] = [];
+    const endpoint = { server: "https://127.0.0.1:6443", caData: "Y2E=" };
+    const runtime: Runtime = {
+      create: async ({ name }) => {
+        calls.push(`create ${name}`);
+        return endpoint;
+      },
+      resume: async ({ name }) => {
+        calls.push(`resume ${name}`);
+        return { ...endpoint, server: "https://127.0.0.1:6444" };
+      },
+      delete: async ({ name }) => void calls.push(`delete ${name}`),
+      addNode: async (_cluster, { name }) => void calls.push(`add to ${name}`),
+      updateNode: async (_cluster, { labels }, _node, removed) => {
+        calls.push(`label ${Object.keys(labels)} not ${removed}`);
+      },
+      removeNode: async (_cluster, { name }) => void calls.push(`remove ${name}`),
+      stop: async () => void calls.push("stop"),
+    };
+    const begin = async (changes: Partial<Runtime> = {}) => {
+      await account.close();
+      calls.length = 0;
+      account = await startAccount({ file, runtime: () => ({ ...runtime, ...changes }) });
+      const latency = { cluster: 0, clusterDeletion: 0, node: 0, certificate: 0 };
+      await post("/local/settings", { latency });
+    };
+    const called = (wanted: string[]) =>
+      until(
+        async () => [...calls],
+        (made) => made.length >= wanted.length,
+      ).then((made) => assert.deepEqual(made, wanted));
+    beforeEach(() => rmSync(file, { force: true }));
+
+    it("must give that control plane's address, and refuse a second cluster", async () => {
+      await begin();
+      const cluster = await runningCluster();
+      assert.deepEqual([cluster.endpoint, cluster.ipv4], ["https://127.0.0.1:6443", "127.0.0.1"]);
+      await called(["create hobnob", "add to system", "add to system", "add to system"]);
+      await refused(
+        post("/v2/kubernetes/clusters", { ...spec, name: "other" }),
+        422,
+        "this simulated account runs one cluster at a time: delete the other one first",
+      );
+      await post("/local/settings", { withCluster: false });
+      await runningCluster({ name: "planned" });
+      assert.equal(calls.length, 4, "a cluster of a preview has nothing behind it");
+      await remove(`/v2/kubernetes/clusters/${cluster.id}`);
+      await until(
+        async () => calls.at(-1),
+        (last) => last === "delete hobnob",
+      );
+    });
+
+    it("must give nodes their pool's labels, and take away as many as the pool loses", async () => {
+      await begin();
+      const { id, node_pools } = await runningCluster({
+        node_pools: [{ ...pool, count: 2, labels: { a: "1", b: "1" } }],
+      });
+      calls.length = 0;
+      const path = `/v2/kubernetes/clusters/${id}/node_pools/${node_pools[0].id}`;
+      await put(path, { name: "system", labels: { a: "2" } });
+      await called(["label a not b", "label a not b"]);
+      await put(path, { name: "system", count: 1 });
+      await called(["label a not b", "label a not b", `remove ${node_pools[0].nodes[1].name}`]);
+    });
+
+    it("must say why a cluster could not be made", async () => {
+      await begin({ create: () => Promise.reject(new Error("no disk space")) });
+      const { id } = (await post("/v2/kubernetes/clusters", spec)).body.kubernetes_cluster;
+      const { status } = await until(
+        () => readCluster(id),
+        (cluster) => cluster.status.state !== "provisioning",
+      );
+      assert.deepEqual(status, { state: "error", message: "no disk space" });
+    });
+
+    it("must finish after a restart what it had begun, and not be ready before", async () => {
+      await begin({ create: () => new Promise(() => {}) });
+      await post("/v2/kubernetes/clusters", spec);
+      await begin();
+      await called(["create hobnob", "add to system", "add to system", "add to system"]);
+      await until(
+        async () => (await get("/v2/kubernetes/clusters")).body.kubernetes_clusters[0].status.state,
+        (state) => state === "running",
+      );
+      await account.close();
+      assert.equal(calls.at(-1), "stop");
+
+      let resumed = () => {};
+      const resuming = new Promise<void>((resolve) => {
+        resumed = resolve;
+      });
+      const port = await getPort();
+      const starting = startAccount({
+        port,
+        file,
+        runtime: () => ({ ...runtime, resume: (cluster) => resuming.then(() => runtime.resume(cluster)) }),
+      });
+      const health = async () => (await fetch(`http://127.0.0.1:${port}/local/health`)).status;
+      await until(
+        () => health().catch(() => 0),
+        (status) => status === 503,
+      );
+      resumed();
+      account = await starting;
+      assert.equal(await health(), 200);
+      const [cluster] = (await get("/v2/kubernetes/clusters")).body.kubernetes_clusters;
+      assert.equal(cluster.endpoint, "https://127.0.0.1:6444");
+    });
+
+    it("must fail to start, and leave nothing running, where its cluster does not start", async () => {
+      await begin();
+      await runningCluster();
+      await account.close();
+      calls.length = 0;
+      const resume = () => Promise.reject(new Error("no etcd"));
+      await assert.rejects(startAccount({ file, runtime: () => ({ ...runtime, resume }) }), { message: "no etcd" });
+      assert.deepEqual(calls, ["stop"]);
+      account = await startAccount({});
     });
   });
 
