@@ -266,7 +266,8 @@ class KubernetesProvider implements Provider {
   /** An unreachable cluster fails only what needs it: a preview goes on. */
   async #connect(args: Properties): Promise<void> {
     const text = (name: string) => (typeof args[name] === "string" ? args[name] : "");
-    if (text("namespace")) this.#namespace = text("namespace");
+    this.#unreachable = undefined;
+    this.#namespace = text("namespace") || "default";
     let config: Kubeconfig;
     try {
       config = loadKubeconfig(text("kubeconfig"));
@@ -619,7 +620,7 @@ function importedInputs(live: KubeObject): KubeObject {
   const annotations = { ...inputs.metadata.annotations };
   delete annotations["deployment.kubernetes.io/revision"];
   delete annotations["kubectl.kubernetes.io/last-applied-configuration"];
-  inputs.metadata.annotations = annotations;
+  inputs.metadata.annotations = Object.keys(annotations).length > 0 ? annotations : undefined;
   return inputs;
 }
 

@@ -608,12 +608,10 @@ describe("the simulated kubernetes plugin", function () {
       assert.deepEqual(found.inputs, {
         apiVersion: "v1",
         kind: "ConfigMap",
-        metadata: { name: "found", namespace: "default", annotations: {} },
+        metadata: { name: "found", namespace: "default" },
         data: { a: "1" },
       });
-      assert.deepEqual((await plugin.diff(types.configMap, found, configMap("found"))).changes, {
-        "metadata.annotations": "delete",
-      });
+      assert.deepEqual((await plugin.diff(types.configMap, found, configMap("found"))).changes, {});
     });
 
     it("must return from a deletion when the object and what it owns are gone, and take a missing one as deleted", async () => {

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { setMaxListeners } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import type { ClientRequest, IncomingMessage } from "node:http";
 import { request as httpRequest, Agent as PlainAgent } from "node:http";
@@ -238,6 +239,7 @@ export class Client {
     overrides: { context?: string; cluster?: string; namespace?: string },
     readonly signal: AbortSignal,
   ) {
+    setMaxListeners(0, signal); // each request and each wait listens
     const name = overrides.context || config["current-context"];
     const context = config.contexts?.find((entry) => entry.name === name)?.context;
     if (!context) {
