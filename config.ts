@@ -53,8 +53,11 @@ const whole = (min: number, max: number, description: string, example: number) =
 const count = (description: string, example: number, min = 1) =>
   whole(min, Number.MAX_SAFE_INTEGER, description, example);
 
-const choice = <const T extends readonly [string, ...string[]]>(values: T, description: string) =>
-  key(z.enum(values), description, values.join(", "), values[0]);
+const choice = <const T extends readonly [string, ...string[]]>(
+  values: T,
+  description: string,
+  example: T[number] = values[0],
+) => key(z.enum(values), description, values.join(", "), example);
 
 const quantity = (description: string, min: string, example: string) => {
   const least = parseQuantity(min) ?? 0;
@@ -126,7 +129,7 @@ const digitalOceanCluster = z.strictObject({
   surgeUpgrade: flag("An upgrade adds new nodes before it removes old ones.").default(true),
   maintenance: z
     .strictObject({
-      day: choice(DAYS, "Day of the maintenance window.").default("sunday"),
+      day: choice(DAYS, "Day of the maintenance window.", "sunday").default("sunday"),
       startTime: key(
         z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/),
         "Start of the window of four hours, UTC.",
@@ -173,7 +176,7 @@ const digitalOceanCluster = z.strictObject({
 });
 
 const existingCluster = z.strictObject({
-  provider: key(z.literal("existing"), "A cluster that is there, of any kind.", "digitalocean, existing"),
+  provider: key(z.literal("existing"), "A cluster that is there, of any kind.", "digitalocean, existing", "existing"),
   context: key(z.string().min(1), "Context of the kubeconfig.", "a context of the kubeconfig", "minikube"),
   nodes: count("Nodes that take pods; with 1 nothing is spread.", 1).default(1),
   storageProvisioner: key(
@@ -277,7 +280,6 @@ const schema = z.strictObject({
         z.string().regex(/^[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}$/),
         "A ready image by digest; left out, the image is built from `app/api` and pushed.",
         "repository@sha256:<64 hexadecimal digits>",
-        `docker.io/acme/hobnob-backend@sha256:${"0".repeat(64)}`,
       ).optional(),
       replicas: count("Pods of the API, unless `autoscaling` is given.", 3).default(3),
       memory: quantity("Memory of each pod.", "64Mi", "192Mi").default("192Mi"),
@@ -293,9 +295,11 @@ const schema = z.strictObject({
           allowed: "an object with minReplicas, maxReplicas and cpuPercent",
         })
         .optional(),
-      logLevel: choice(["fatal", "error", "warn", "info", "debug", "trace"], "Least level that is logged.").default(
+      logLevel: choice(
+        ["fatal", "error", "warn", "info", "debug", "trace"],
+        "Least level that is logged.",
         "info",
-      ),
+      ).default("info"),
     })
     .prefault({}),
   ingress: z
@@ -548,8 +552,8 @@ function suggestion(path: Path, name: string, siblings: string[]): string {
 function fixCommand(path: Path, value: unknown, raw: Raw): string {
   const expected = inner(schemaAt(path, raw) ?? z.unknown());
   const leaf = firstLeaf(expected);
-  // A value of another shape is in the way of the keys below it.
-  if (leaf.path.length > 0 && value !== undefined) return removeCommand(path);
+  // A value of another shape is in the way of the keys below it; and nobody's value can be a proposal for an image.
+  if (value !== undefined && (leaf.path.length > 0 || leaf.example === undefined)) return removeCommand(path);
   return setCommand([...path, ...leaf.path], leaf.example ?? "<value>");
 }
 
