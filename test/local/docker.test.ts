@@ -294,10 +294,12 @@ esac
 `,
       );
       chmodSync(join(root, "docker/docker"), 0o755);
+      mkdirSync(temporary);
       const env = {
         ...process.env,
-        PATH: `${join(root, "docker")}:${path}:/usr/bin:/bin`,
+        PATH: `${join(root, "docker")}:${process.env.PATH}`,
         DOCKER_CONFIG: join(root, "none"),
+        TMPDIR: temporary,
       };
       withDocker = await Plugin.start("docker", { cwd: root, env });
     });
