@@ -194,9 +194,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-function endChild(child: ChildProcess): Promise<void> {
-  return new Promise((resolve) => {
-    child.once("exit", () => resolve());
-    child.kill();
-  });
+async function endChild(child: ChildProcess): Promise<void> {
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  if (child.kill()) await ended;
 }

@@ -30,6 +30,7 @@ import { adminKubeconfig, createCluster, deleteCluster, holdAnnotation } from ".
 
 const prefix = "service.beta.kubernetes.io/do-loadbalancer-";
 const driver = "dobs.csi.digitalocean.com";
+const waitSeconds = 60;
 
 /** The account's part, in memory. */
 class MemoryAccount implements AccountForControllers {
@@ -109,7 +110,7 @@ class MemoryAccount implements AccountForControllers {
 }
 
 describe("in-cluster controllers", function () {
-  this.timeout(60_000);
+  this.timeout(waitSeconds * 2000);
   const oldState = process.env.HOBNOB_LOCAL_STATE;
   const state = mkdtempSync(join(tmpdir(), "hobnob-controllers-"));
   const account = new MemoryAccount();
@@ -125,6 +126,15 @@ describe("in-cluster controllers", function () {
   let storage: StorageV1Api;
   let networking: NetworkingV1Api;
 
+  // What is refused is read from the events.
+  const start = () =>
+    startControllers(
+      adminKubeconfig(),
+      account,
+      () => settings,
+      () => {},
+    );
+
   before(async function () {
     this.timeout(180_000);
     process.env.HOBNOB_LOCAL_STATE = state;
@@ -134,7 +144,7 @@ describe("in-cluster controllers", function () {
     core = config.makeApiClient(CoreV1Api);
     storage = config.makeApiClient(StorageV1Api);
     networking = config.makeApiClient(NetworkingV1Api);
-    controllers = startControllers(adminKubeconfig(), account, () => settings);
+    controllers = start();
     await Promise.all([1, 2].map((number) => createNode(adminKubeconfig(), droplet(number))));
   });
 
@@ -304,11 +314,11 @@ describe("in-cluster controllers", function () {
       settings.balancerSeconds = 1;
       try {
         const service = await createService("slow", { name: "slow" });
-        await eventually(async () => [...account.balancers.values()].some(({ name }) => name === "slow"));
+        await eventually(async () => balancersNamed("slow")[0]);
         assert.equal(balancerNamed("slow").status, "new");
         assert.equal((await service()).status?.loadBalancer?.ingress, undefined);
         assert.equal((await addressesOf("slow")).length, 1);
-        assert.equal([...account.balancers.values()].filter(({ name }) => name === "slow").length, 1);
+        assert.equal(balancersNamed("slow").length, 1);
       } finally {
         settings.balancerSeconds = 0;
       }
@@ -321,10 +331,23 @@ describe("in-cluster controllers", function () {
       await core.deleteNamespacedService({ namespace: "default", name: "leaving" });
       const turning = { namespace: "default", name: "turning" };
       await core.patchNamespacedService({ ...turning, body: { spec: { type: "ClusterIP" } } }, mergePatch);
-      const names = () => [...account.balancers.values()].map(({ name }) => name);
-      await eventually(async () => !names().includes("leaving") && !names().includes("turning"));
+      await eventually(async () => balancersNamed("leaving").length + balancersNamed("turning").length === 0);
       await eventually(async () => !(await core.readNamespacedService(turning)).metadata?.finalizers?.length);
       await eventually(() => isGone(core.readNamespacedService({ namespace: "default", name: "leaving" })));
+    });
+
+    it("must take up after a stop what was left, added and deleted meanwhile, and create no second balancer", async () => {
+      await createService("stays", { name: "stays" });
+      await createService("goes", { name: "goes" });
+      const [before] = await Promise.all([addressesOf("stays"), addressesOf("goes")]);
+      await controllers.stop();
+      await core.deleteNamespacedService({ namespace: "default", name: "goes" });
+      await createService("comes", { name: "comes" });
+      controllers = start();
+      assert.equal((await addressesOf("comes")).length, 1);
+      await eventually(async () => balancersNamed("goes").length === 0);
+      assert.deepEqual(await addressesOf("stays"), before);
+      assert.equal(balancersNamed("stays").length, 1);
     });
 
     it("must leave a Service of another controller's class alone", async () => {
@@ -344,7 +367,7 @@ describe("in-cluster controllers", function () {
     const cookies = { ...regional, "sticky-sessions-type": "cookies" };
     const http3 = { ...regional, "http3-port": "443" };
     const bool = (what: string, key: string) =>
-      `failed to get ${what} configuration setting: failed to parse bool flag "yes" from annotation "${prefix}${key}": strconv.ParseBool: parsing "yes": invalid syntax`;
+      `failed to get ${what} configuration setting: cannot convert value "yes" for annotation "${prefix}${key}" to bool: strconv.ParseBool: parsing "yes": invalid syntax`;
     const range = (value: string, key: string, least: number, most: number) =>
       `invalid value "${value}" specified in annotation "${prefix}${key}": want ${least} to ${most}`;
     const layer7 = (key: string) =>
@@ -545,6 +568,25 @@ describe("in-cluster controllers", function () {
       await eventually(async () => disk?.dropletId === undefined);
     });
 
+    it("must let a namespace go, with the balancers and disks that were in it", async () => {
+      const namespace = "going";
+      await core.createNamespace({ body: { metadata: { name: namespace } } });
+      await core.createNamespacedService({ namespace, body: serviceOf("going", { name: "going" }) });
+      const body = claimOf("going", "do-block-storage", "1Gi");
+      await core.createNamespacedPersistentVolumeClaim({ namespace, body });
+      await eventually(async () => balancersNamed("going")[0]?.status === "active");
+      await eventually(async () => {
+        const { status } = await core.readNamespacedPersistentVolumeClaim({ namespace, name: "going" });
+        return status?.phase === "Bound";
+      });
+      const { spec } = await core.readNamespacedPersistentVolumeClaim({ namespace, name: "going" });
+      const { spec: volume } = await core.readPersistentVolume({ name: spec?.volumeName ?? "" });
+      await core.deleteNamespace({ name: namespace });
+      await eventually(() => isGone(core.readNamespace({ name: namespace })));
+      await eventually(async () => !account.volumes.has(volume?.csi?.volumeHandle ?? ""));
+      assert.deepEqual(balancersNamed("going"), []);
+    });
+
     const rpc = (code: string, text: string) => `rpc error: code = ${code} desc = ${text}`;
     const capabilities = "volume capabilities cannot be satisified";
     const size = (text: string) => rpc("OutOfRange", `invalid capacity range: required (${text})`);
@@ -720,21 +762,20 @@ describe("in-cluster controllers", function () {
       return status?.loadBalancer?.ingress?.map(({ ip }) => ip);
     });
 
-  const balancerNamed = (name: string): Balancer =>
-    [...account.balancers.values()].find((balancer) => balancer.name === name) ?? assert.fail(`no balancer ${name}`);
+  const balancersNamed = (name: string): Balancer[] =>
+    [...account.balancers.values()].filter((balancer) => balancer.name === name);
+
+  const balancerNamed = (name: string): Balancer => balancersNamed(name)[0] ?? assert.fail(`no balancer ${name}`);
 
   const createClass = (name: string, fields: Partial<V1StorageClass>) =>
     storage.createStorageClass({
       body: { metadata: { name }, provisioner: driver, allowVolumeExpansion: true, ...fields },
     });
 
-  const createClaim = (name: string, storageClassName: string, request: string, accessMode = "ReadWriteOnce") =>
+  const createClaim = (name: string, storageClassName: string, request: string, accessMode?: string) =>
     core.createNamespacedPersistentVolumeClaim({
       namespace: "default",
-      body: {
-        metadata: { name },
-        spec: { storageClassName, accessModes: [accessMode], resources: { requests: { storage: request } } },
-      },
+      body: claimOf(name, storageClassName, request, accessMode),
     });
 
   const claim = (name: string): Promise<V1PersistentVolumeClaim> =>
@@ -768,11 +809,12 @@ describe("in-cluster controllers", function () {
     });
 });
 
-/** What the question answers once it answers anything true; the test's own time limit ends the wait. */
+/** What the question answers once it answers anything true; a wait without end would outlive a test that fails. */
 async function eventually<T>(question: () => Promise<T>): Promise<NonNullable<T>> {
-  for (;;) {
-    const answer = await question();
+  const deadline = Date.now() + waitSeconds * 1000;
+  for (let answer = await question(); ; answer = await question()) {
     if (answer) return answer;
+    if (Date.now() > deadline) throw new Error(`not within ${waitSeconds} s: ${question}`);
     await sleep(100);
   }
 }
@@ -815,6 +857,11 @@ const serviceOf = (name: string, annotations: Record<string, string>): V1Service
       { name: "https", port: 443 },
     ],
   },
+});
+
+const claimOf = (name: string, storageClassName: string, request: string, accessMode = "ReadWriteOnce") => ({
+  metadata: { name },
+  spec: { storageClassName, accessModes: [accessMode], resources: { requests: { storage: request } } },
 });
 
 const podOf = (name: string, spec: object, metadata: object = {}, claimName?: string, args?: string[]) => ({

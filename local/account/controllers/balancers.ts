@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { V1Service } from "@kubernetes/client-node";
 import type { AccountForControllers, Balancer, BalancerRequest, ControllerSettings, ForwardingRule } from "./index";
 import { type Cluster, keyOf, mergePatch, messageOf, splitKey, unless } from "./watch";
@@ -169,9 +170,7 @@ function addresses(service: V1Service, balancer: Balancer): Array<{ ip?: string;
 }
 
 const differs = (request: BalancerRequest, balancer: Balancer): boolean =>
-  Object.entries(request).some(
-    ([key, value]) => JSON.stringify(value) !== JSON.stringify(balancer[key as keyof BalancerRequest]),
-  );
+  Object.entries(request).some(([key, value]) => !isDeepStrictEqual(value, balancer[key as keyof BalancerRequest]));
 
 async function explain<T>(what: string, call: Promise<T>): Promise<T> {
   try {
@@ -181,7 +180,7 @@ async function explain<T>(what: string, call: Promise<T>): Promise<T> {
   }
 }
 
-// The request, with the wording of digitalocean-cloud-controller-manager v0.1.68, cloud-controller-manager/do/loadbalancers.go.
+// The request, refused in the words of digitalocean-cloud-controller-manager, cloud-controller-manager/do/loadbalancers.go.
 
 const annotations = [
   "name",
@@ -497,7 +496,7 @@ function parseBoolean(service: V1Service, key: string, failure: string): boolean
   if (["1", "t", "T", "true", "TRUE", "True"].includes(text)) return true;
   if (["0", "f", "F", "false", "FALSE", "False"].includes(text)) return false;
   throw new Error(
-    `${failure}: failed to parse bool flag "${text}" from annotation "${key}": strconv.ParseBool: parsing "${text}": invalid syntax`,
+    `${failure}: cannot convert value "${text}" for annotation "${key}" to bool: strconv.ParseBool: parsing "${text}": invalid syntax`,
   );
 }
 

@@ -109,16 +109,18 @@ export interface ControllerSettings {
  * Starts the loops and returns at once; they retry until the API server answers.
  *
  * @param settings asked at each use, so that a change acts on what starts after it.
+ * @param report takes what a controller could not do, once for each reason.
  */
 export function startControllers(
   kubeconfigPath: string,
   account: AccountForControllers,
   settings: () => ControllerSettings,
+  report: (line: string) => void = console.error,
 ): { stop(): Promise<void> } {
   const config = new KubeConfig();
   config.loadFromFile(kubeconfigPath);
-  const cluster = new Cluster(config);
-  void createBuiltInStorageClasses(cluster);
+  const cluster = new Cluster(config, report);
+  cluster.queue("built-in storage classes", () => createBuiltInStorageClasses(cluster)).add("/");
   const controllers = [
     startBalancers(cluster, account, settings),
     startVolumes(cluster, account, settings),

@@ -56,7 +56,7 @@ export function startIngresses(cluster: Cluster): { stop(): Promise<void> } {
     return [...pods.list()].filter((pod) => classOf(pod) === className && isReady(pod)).sort(byAge)[0];
   }
 
-  /** The controller's own words, internal/k8s/configuration.go and validation.go of v5.5. */
+  /** In the controller's own words, internal/k8s/configuration.go and validation.go. */
   function refusalOf(ingress: V1Ingress, controller: V1Pod): string | undefined {
     const rules = ingress.spec?.rules ?? [];
     const name = keyOf(ingress);

@@ -68,10 +68,11 @@ export function startVolumes(
       message,
     );
 
-  /** A claim that waits for its first consumer is provisioned once the scheduler has chosen that one's node. */
+  /** Kubernetes asks for the provisioner by an annotation: at once, or once the first consumer's node is chosen. */
   async function provision(claim: V1PersistentVolumeClaim): Promise<number | undefined> {
     const storageClass = classes.get(claim.spec?.storageClassName ?? "");
-    if (storageClass?.provisioner !== driver || !isAskedFor(claim, storageClass)) return undefined;
+    const asked = claim.metadata?.annotations?.["volume.kubernetes.io/storage-provisioner"] === driver;
+    if (!asked || storageClass?.provisioner !== driver) return undefined;
     const { namespace = "", name = "", uid = "" } = claim.metadata ?? {};
     const pause = secondsLeft(uid, settings().volumeSeconds);
     if (pause > 0) {
@@ -202,9 +203,9 @@ export function startVolumes(
     const { name = "", finalizers = [] } = attachment.metadata ?? {};
     if (attachment.spec.attacher !== driver || !finalizers.includes(attacherFinalizer)) return undefined;
     const id = diskOf(attachment);
-    // A droplet that is gone has let go of its volumes.
+    // A droplet that is gone has let go of its volumes, and a disk that is gone of its droplet.
     const droplet = await unless(404, dropletOf(attachment));
-    if (id && droplet !== undefined) await account.detachVolume(id, droplet);
+    if (id && droplet !== undefined && (await account.volumeById(id))) await account.detachVolume(id, droplet);
     const body = { metadata: { finalizers: finalizers.filter((entry) => entry !== attacherFinalizer) } };
     await unless(404, cluster.storage.patchVolumeAttachment({ name, body }, mergePatch));
     return undefined;
@@ -226,14 +227,6 @@ export function startVolumes(
   }
 
   return { stop: async () => cluster.stop() };
-}
-
-function isAskedFor(claim: V1PersistentVolumeClaim, storageClass: V1StorageClass): boolean {
-  const annotations = claim.metadata?.annotations ?? {};
-  if (annotations["volume.kubernetes.io/storage-provisioner"] !== driver) return false;
-  return (
-    storageClass.volumeBindingMode !== "WaitForFirstConsumer" || "volume.kubernetes.io/selected-node" in annotations
-  );
 }
 
 /** Secrets that the provisioner strips from a class's parameters before it calls a driver. */
@@ -274,8 +267,9 @@ function fileSystem({ parameters = {} }: V1StorageClass): string {
   );
 }
 
-/** The driver's own checks, csi-digitalocean v4.16.0, driver/controller.go. */
+/** The driver's own checks, csi-digitalocean, driver/controller.go. */
 function checkClaim(claim: V1PersistentVolumeClaim, storageClass: V1StorageClass, region: string): number {
+  if (claim.spec?.dataSource) throw new Error("a volume from a snapshot or another claim is not simulated");
   const modes: Record<string, string> = {
     ReadOnlyMany: "MULTI_NODE_READER_ONLY",
     ReadWriteMany: "MULTI_NODE_MULTI_WRITER",
@@ -347,7 +341,7 @@ function persistentVolume(
 }
 
 /** The classes that a DOKS cluster is born with (csi-digitalocean's driver.yaml): a class of the same name collides. */
-export async function createBuiltInStorageClasses(cluster: Cluster): Promise<void> {
+export async function createBuiltInStorageClasses(cluster: Cluster): Promise<undefined> {
   const variants = [
     { name: "do-block-storage", reclaimPolicy: "Delete", isDefault: true },
     { name: "do-block-storage-retain", reclaimPolicy: "Retain" },
@@ -371,6 +365,7 @@ export async function createBuiltInStorageClasses(cluster: Cluster): Promise<voi
     spec: { attachRequired: true, podInfoOnMount: true },
   };
   await unless(409, cluster.storage.createCSIDriver({ body }));
+  return undefined;
 }
 
 const units: Record<string, number> = {

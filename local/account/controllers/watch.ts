@@ -38,7 +38,11 @@ export class Cluster {
   private readonly eventCounts = new Map<string, number>();
   private stopped = false;
 
-  constructor(private readonly config: KubeConfig) {
+  /** @param report takes what a controller could not do, once for each reason. */
+  constructor(
+    private readonly config: KubeConfig,
+    private readonly report: (line: string) => void,
+  ) {
     this.core = config.makeApiClient(CoreV1Api);
     this.storage = config.makeApiClient(StorageV1Api);
     this.networking = config.makeApiClient(NetworkingV1Api);
@@ -86,7 +90,7 @@ export class Cluster {
           const { count, message: said } = failures.get(key) ?? { count: 0, message: "" };
           failures.set(key, { count: count + 1, message });
           add(key, Math.min((isTransient(error) ? 0.2 : 1) * 2 ** count, longestPauseSeconds));
-          if (message !== said && !isTransient(error)) console.error(`${name} ${key}: ${message}`);
+          if (message !== said && !isTransient(error)) this.report(`${name} ${key}: ${message}`);
         }
       }
       running = false;
@@ -120,9 +124,14 @@ export class Cluster {
       firstTimestamp: now,
       lastTimestamp: now,
     };
-    if (count === 1 && (await unless(409, this.core.createNamespacedEvent({ namespace, body })))) return;
-    const again = { count, lastTimestamp: now };
-    await unless(404, this.core.patchNamespacedEvent({ name: eventName, namespace, body: again }, mergePatch));
+    try {
+      if (count === 1 && (await unless(409, this.core.createNamespacedEvent({ namespace, body })))) return;
+      const again = { count, lastTimestamp: now };
+      await this.core.patchNamespacedEvent({ name: eventName, namespace, body: again }, mergePatch);
+    } catch (error) {
+      // A namespace that is going takes no events, but its balancers and disks must go all the same.
+      if (statusOf(error) === undefined) throw error;
+    }
   }
 
   stop(): void {
