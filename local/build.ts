@@ -7,7 +7,7 @@ import { lt } from "semver";
 import { publish } from "./download";
 import { cacheDirectory } from "./paths";
 
-/** A directory whose go.mod and go.sum pin all that is built from there. */
+/** A directory whose files, go.mod and go.sum first, pin all that is built from there. */
 export interface GoModule {
   directory: string;
   /** Linker variables by which the tools know their version. */
@@ -30,7 +30,9 @@ export function pinnedVersion(directory: string, module: string): string {
 
 /** Changes with everything that decides the result, so that a cached tool is never a stale one. */
 export function pin({ directory, stamp }: GoModule): string {
-  const parts = [read(directory, "go.mod"), read(directory, "go.sum"), flags(stamp), process.platform, process.arch];
+  const files = readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isFile());
+  const contents = files.map(({ name }) => [name, read(directory, name)]).sort();
+  const parts = [contents, flags(stamp), process.platform, process.arch];
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 16);
 }
 

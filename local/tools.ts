@@ -169,7 +169,7 @@ async function once<Name extends string>(
   mkdirSync(dirname(directory), { recursive: true });
   // A lost lock is no harm: files appear complete or not at all, the work is just done twice.
   const retries = { forever: true, factor: 1, minTimeout: 500, maxTimeout: 500 };
-  const release = await lock(directory, { realpath: false, retries, stale: 30_000, onCompromised: () => {} });
+  const release = await lock(directory, { realpath: false, retries, stale: 120_000, onCompromised: () => {} });
   try {
     mkdirSync(directory, { recursive: true });
     const missing = names.filter((name) => !runnable(join(directory, name)));
@@ -307,8 +307,8 @@ export function catalogue(): Record<ToolName, Origin> {
     registry: {
       directory: directory("registry"),
       stamp: { "github.com/distribution/distribution/v3/version.version": `v${versions.registry}` },
-      seconds: 60,
-      megabytes: 1000,
+      seconds: 30,
+      megabytes: 500,
     },
   };
 
@@ -413,7 +413,7 @@ export function catalogue(): Record<ToolName, Origin> {
         download: { url: registryArchive, checksums: `${registryArchive}.sha256`, members: { registry: "registry" } },
       },
       module: modules.registry,
-      package: "github.com/distribution/distribution/v3/cmd/registry",
+      package: "hobnob/local/tools/registry",
       version: versions.registry,
     },
   };

@@ -357,15 +357,16 @@ describe("tools", function () {
   });
 
   describe("the catalogue", () => {
-    it("must build exactly the tools that the go.mod files name", () => {
+    it("must build exactly what the Go modules hold: the tools of go.mod and a main package of their own", () => {
       const origins = Object.values(catalogue());
       const directories = [...new Set(origins.map(({ module }) => module.directory))];
-      const named = directories.flatMap((directory) =>
-        [...readFileSync(join(directory, "go.mod"), "utf8").matchAll(/^(?:tool)?\s+([^\s()]+\/[^\s()]+)$/gm)].map(
-          ([, path]) => path,
-        ),
-      );
-      assert.deepEqual(named.sort(), origins.map((origin) => origin.package).sort());
+      const held = directories.flatMap((directory) => {
+        const goMod = readFileSync(join(directory, "go.mod"), "utf8");
+        const own = existsSync(join(directory, "main.go")) ? /^module (\S+)$/gm : /(?!)/g;
+        const tools = /^(?:tool)?\s+([^\s()]+\/[^\s()]+)$/gm;
+        return [own, tools].flatMap((pattern) => [...goMod.matchAll(pattern)].map(([, path]) => path));
+      });
+      assert.deepEqual(held.sort(), origins.map((origin) => origin.package).sort());
     });
 
     it("must take every part of Kubernetes in the version of the whole", () => {
