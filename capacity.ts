@@ -17,7 +17,7 @@ const ALLOCATABLE = [
   [16, 13],
 ] as const;
 
-// An assumption: what DOKS's own pods (network, DNS, CSI, metrics agent) request on each node.
+// An assumption: what DOKS's own pods (network, DNS, CSI, metrics agent) and the DaemonSet of elasticsearch.mmap request on a node.
 const SYSTEM_PODS = { cpu: 0.3, memory: 300 * MI };
 
 /** Requested by each pod of the ingress controller. */
@@ -168,7 +168,7 @@ function demands({ elasticsearch, api, ingress }: Needs) {
     { name: "elasticsearch", count: elasticsearch.replicas, requests: elasticsearch, alone: true },
     { name: "backend", count: api.autoscaling?.minReplicas ?? api.replicas, requests: api, alone: false },
     { name: "ingress", count: ingress.replicas, requests: INGRESS_REQUESTS, alone: false },
-    { name: "metrics-server", count: api.autoscaling ? 1 : 0, requests: METRICS_SERVER_REQUESTS, alone: false },
+    { name: "metrics-server", count: api.autoscaling ? 2 : 0, requests: METRICS_SERVER_REQUESTS, alone: false },
   ].filter(({ count }) => count > 0);
 }
 
