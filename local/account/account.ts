@@ -29,8 +29,8 @@ export async function startAccount({ port = 0, file, runtime: makeRuntime }: Acc
   const store = new Store(file);
   const runtime = makeRuntime?.(store);
   const ended = new AbortController();
-  const wait = (seconds: number) => sleep(seconds * 1000, undefined, { signal: ended.signal });
-  const later = (seconds: number, action: () => void) => void wait(seconds).then(action, () => {});
+  const later = (seconds: number, action: () => void) =>
+    void sleep(seconds * 1000, undefined, { signal: ended.signal }).then(action, () => {});
 
   let ready = false;
   const server = createServer(store);
@@ -41,7 +41,7 @@ export async function startAccount({ port = 0, file, runtime: makeRuntime }: Acc
   certificateRoutes(server, store, later);
   balancerRoutes(server, store);
   volumeRoutes(server, store);
-  const clusters = kubernetesRoutes(server, store, runtime, wait);
+  const clusters = kubernetesRoutes(server, store, runtime, ended.signal);
 
   // The API server asks this account about every token, so the account must answer before its cluster starts.
   await server.listen({ host: "127.0.0.1", port });

@@ -1,5 +1,6 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { isIP } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import { stringify } from "yaml";
 import { ApiError, type Body, count, find, page, type Server, strings, text, unprocessable } from "./api";
@@ -35,18 +36,17 @@ const effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 type One = { Params: { id: string }; Body: Body };
 type Pool = { Params: { id: string; pool: string }; Body: Body };
-type Wait = (seconds: number) => Promise<void>;
 
 /**
  * @param runtime left out: clusters exist in the account only.
- * @param wait resolves after so many seconds; rejects when the account ends before.
+ * @param ended aborted when the account ends: what is under way then is taken up again by the next one.
  * @returns what brings everything on that a stopped account had, or had not finished; to be called once it answers.
  */
 export function kubernetesRoutes(
   server: Server,
   store: Store,
   runtime: Runtime | undefined,
-  wait: Wait,
+  ended: AbortSignal,
 ): { resume(): Promise<void> } {
   const { data } = store;
   const clusters = () => data.clusters.filter((cluster) => cluster.state !== "deleting");
@@ -57,16 +57,17 @@ export function kubernetesRoutes(
     return found;
   };
 
+  const wait = (seconds: number) => sleep(seconds * 1000, undefined, { signal: ended });
   const behind = (owner: Cluster) => (owner.embedded ? runtime : undefined);
 
   const inBackground = (work: () => Promise<void>, failed: (message: string) => void = () => {}) => {
     work()
       .catch((error: Error) => {
-        if (error.name === "AbortError") return;
+        if (ended.aborted) return;
         console.error(error);
         failed(error.message);
       })
-      .finally(() => store.save());
+      .finally(() => ended.aborted || store.save());
   };
 
   const provision = (created: Cluster) =>

@@ -647,7 +647,16 @@ describe("the simulated DigitalOcean account", () => {
     });
 
     it("must finish after a restart what it had begun, and not be ready before", async () => {
-      await begin({ create: () => new Promise(() => {}) });
+      let cutOff = () => {};
+      const create = () =>
+        new Promise<never>((_, reject) => {
+          cutOff = () => reject(new Error("ended half-way"));
+        });
+      const stop = async () => {
+        cutOff();
+        await sleep(10);
+      };
+      await begin({ create, stop });
       await post("/v2/kubernetes/clusters", spec);
       await begin();
       await called(["create hobnob", "add to system", "add to system", "add to system"]);
