@@ -4,7 +4,7 @@ import { type Body, find, forbidden, notFound, page, type Server, strings, text,
 import type { Certificate, Domain, DomainRecord, Store } from "./state";
 
 /** The name servers of every zone. Source: DigitalOcean's documentation of DNS. */
-export const nameServers = ["ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com"];
+const nameServers = ["ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com"];
 
 const recordTypes = ["A", "AAAA", "CAA", "CNAME", "MX", "NS", "SOA", "SRV", "TXT"];
 /** Their data is a host name, which the API wants with its final dot and gives back without it. */

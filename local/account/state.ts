@@ -7,7 +7,7 @@ import type { BalancerRequest, Volume } from "./controllers/index";
 const seconds = z.number().min(0).max(3600);
 
 /** What tests and previews may change; everything has a default, so `{}` is a whole answer. */
-export const settingsSchema = z.strictObject({
+const settingsSchema = z.strictObject({
   /** Off: clusters exist in the account only, as a preview needs them. */
   withCluster: z.boolean().default(true),
   /** Slugs on offer; a cluster keeps a version that has been withdrawn. */
@@ -143,7 +143,7 @@ export interface BlockVolume extends Volume {
 }
 
 /** A cluster credential: the token itself is given out once and kept as its hash only. */
-export interface Credential {
+interface Credential {
   hash: string;
   clusterId: string;
   expiresAt: string;

@@ -8,7 +8,7 @@ import { type DiffKind, type Properties, secret } from "../server";
 import { type Answer, CallError, type Client } from "./client";
 import { atLeast, atMostLetters, between, cidr, type Field, type Fields, notEmpty, oneOf } from "./schema";
 
-export interface Context {
+interface Context {
   client: Client;
   /** Ends waits when the user cancels. */
   signal: AbortSignal;
