@@ -2,7 +2,7 @@ import { execFile, execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { CoreV1Api, KubeConfig } from "@kubernetes/client-node";
@@ -83,10 +83,10 @@ export async function deleteCluster(): Promise<void> {
 }
 
 /** Whether each of the cluster's processes runs. */
-export const isRunning = (): boolean => components.every((component) => runningPid(component) !== undefined);
+export const isRunning = (): boolean => running().size === components.length;
 
 /** Process ids of those of the cluster's components that run. */
-export const clusterPids = (): number[] => components.flatMap((component) => runningPid(component) ?? []);
+export const clusterPids = (): number[] => [...running().values()];
 
 /** A kubeconfig with all rights, for what runs beside the cluster; users get theirs from the account. */
 export const adminKubeconfig = (): string => join(workDirectory(), "kubeconfig.yaml");
@@ -111,8 +111,8 @@ const obtain = ({ report }: ClusterOptions): Promise<Tools> =>
 
 type Tools = Record<(typeof toolNames)[number], Tool>;
 
-const kwokDirectory = () => join(stateDirectory(), "cluster");
-const hash = () => createHash("sha256").update(stateDirectory()).digest();
+const kwokDirectory = () => resolve(stateDirectory(), "cluster");
+const hash = () => createHash("sha256").update(kwokDirectory()).digest();
 /** The clone's own, so that contexts of two clones can be told apart. */
 const clusterName = () => `hobnob-${hash().toString("hex").slice(0, 8)}`;
 const workDirectory = () => join(kwokDirectory(), "clusters", clusterName());
@@ -241,21 +241,22 @@ function isTaken(port: number): Promise<boolean> {
   });
 }
 
-/** A component's process id, if that process is this clone's: an id from before a restart may be anyone's now. */
-function runningPid(component: string): number | undefined {
-  if (!existsSync(pidFile(component))) return undefined;
-  const pid = Number(readFileSync(pidFile(component), "utf8"));
-  return commandLine(pid).includes(workDirectory()) ? pid : undefined;
+/** Process ids by component, known by the path they were started with: it is this clone's alone, an id may be anyone's. */
+function running(): Map<string, number> {
+  const prefix = join(workDirectory(), "bin/");
+  const lines = execFileSync("ps", ["-A", "-ww", "-o", "pid=,args="], { encoding: "utf8", maxBuffer: 2 ** 26 }).split(
+    "\n",
+  );
+  return new Map(
+    lines.flatMap((line): Array<[string, number]> => {
+      const [, pid, command = ""] = /^\s*(\d+) (.*)$/.exec(line) ?? [];
+      if (!command.startsWith(prefix)) return [];
+      return [[command.slice(prefix.length).split(" ", 1)[0] ?? "", Number(pid)]];
+    }),
+  );
 }
 
-/** Empty where there is no such process. */
-function commandLine(pid: number): string {
-  try {
-    return execFileSync("ps", ["-o", "args=", "-ww", "-p", String(pid)], { encoding: "utf8" }).trim();
-  } catch {
-    return "";
-  }
-}
+const runningPid = (component: string): number | undefined => running().get(component);
 
 /** Without its file kwokctl would take a process that nobody has reaped yet for running. */
 async function end(component: string): Promise<void> {

@@ -60,6 +60,7 @@ describe("embedded cluster", function () {
     const endpoint = clusterEndpoint();
     const pids = clusterPids();
     assert.equal(pids.length, 5);
+    for (const file of readdirSync(pidsDirectory())) rmSync(join(pidsDirectory(), file));
     await stopCluster();
     assert.deepEqual(pids.filter(isAlive), []);
     assert.equal(isRunning(), false);
@@ -83,7 +84,7 @@ describe("embedded cluster", function () {
     }
   });
 
-  it("must start the rest again when one of its processes has died", async () => {
+  it("must start all again when one of its processes has died", async () => {
     const [kwok = 0, scheduler = 0] = clusterPids();
     process.kill(scheduler, "SIGKILL");
     await startCluster({ accountPort: accountPort() });

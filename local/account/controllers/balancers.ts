@@ -14,7 +14,7 @@ export function startBalancers(
   cluster: Cluster,
   account: AccountForControllers,
   settings: () => ControllerSettings,
-): { stop(): Promise<void> } {
+): void {
   const activeAt = new Map<string, number>();
   const queue = cluster.queue("service", async (key) => {
     const { namespace, name } = splitKey(key);
@@ -136,8 +136,6 @@ export function startBalancers(
 
   const patch = (service: V1Service, body: object) =>
     cluster.core.patchNamespacedService({ ...reference(service), body }, mergePatch);
-
-  return { stop: async () => cluster.stop() };
 }
 
 const reference = (service: V1Service) => ({

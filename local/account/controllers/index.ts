@@ -121,15 +121,8 @@ export function startControllers(
   config.loadFromFile(kubeconfigPath);
   const cluster = new Cluster(config, report);
   cluster.queue("built-in storage classes", () => createBuiltInStorageClasses(cluster)).add("/");
-  const controllers = [
-    startBalancers(cluster, account, settings),
-    startVolumes(cluster, account, settings),
-    startIngresses(cluster),
-  ];
-  return {
-    async stop() {
-      cluster.stop();
-      await Promise.all(controllers.map((controller) => controller.stop()));
-    },
-  };
+  startBalancers(cluster, account, settings);
+  startVolumes(cluster, account, settings);
+  startIngresses(cluster);
+  return { stop: () => cluster.stop() };
 }

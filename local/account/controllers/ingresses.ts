@@ -8,7 +8,7 @@ const component = "nginx-ingress-controller";
  * What F5's NGINX Ingress Controller tells the API server: its pods run nothing here, so their arguments speak for them.
  * An Ingress has an address only while a ready pod serves its class and reports for a Service that has one.
  */
-export function startIngresses(cluster: Cluster): { stop(): Promise<void> } {
+export function startIngresses(cluster: Cluster): void {
   const queue = cluster.queue("ingress", async (key) => {
     const { namespace, name } = splitKey(key);
     const ingress = ingresses.get(name, namespace);
@@ -97,8 +97,6 @@ export function startIngresses(cluster: Cluster): { stop(): Promise<void> } {
     const body = { status: { loadBalancer: { ingress: entries } } };
     await cluster.networking.patchNamespacedIngressStatus({ name, namespace, body }, mergePatch);
   }
-
-  return { stop: async () => cluster.stop() };
 }
 
 const sharesHost = (other: V1Ingress, ingress: V1Ingress, host: string): boolean =>

@@ -19,7 +19,7 @@ export function startVolumes(
   cluster: Cluster,
   account: AccountForControllers,
   settings: () => ControllerSettings,
-): { stop(): Promise<void> } {
+): void {
   const startedAt = new Map<string, number>();
 
   const claimQueue = cluster.queue("persistentvolumeclaim", async (key) => {
@@ -225,8 +225,6 @@ export function startVolumes(
     startedAt.set(uid, start);
     return seconds - (Date.now() - start) / 1000;
   }
-
-  return { stop: async () => cluster.stop() };
 }
 
 /** Secrets that the provisioner strips from a class's parameters before it calls a driver. */

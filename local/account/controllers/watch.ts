@@ -34,7 +34,7 @@ export class Cluster {
   readonly core: CoreV1Api;
   readonly storage: StorageV1Api;
   readonly networking: NetworkingV1Api;
-  private readonly ends: Array<() => void> = [];
+  private readonly ends: Array<() => void | Promise<void>> = [];
   private readonly eventCounts = new Map<string, number>();
   private stopped = false;
 
@@ -59,7 +59,7 @@ export class Cluster {
       if (!this.stopped) changed(object);
     });
     informer.on("error", () => this.later(1, () => void informer.start()));
-    this.ends.push(() => void informer.stop());
+    this.ends.push(() => informer.stop());
     void informer.start();
     return informer;
   }
@@ -68,16 +68,25 @@ export class Cluster {
   queue(name: string, reconcile: (key: string) => Promise<number | undefined>): Queue {
     const due = new Map<string, number>();
     const failures = new Map<string, { count: number; message: string }>();
-    let running = false;
+    let working: Promise<void> | undefined;
 
     const add = (key: string, seconds = 0) => {
       const at = Date.now() + seconds * 1000;
       due.set(key, Math.min(at, due.get(key) ?? at));
-      this.later(seconds, () => void work());
+      schedule();
+    };
+    // Again after each round: a timer may fire a moment before the key is due.
+    const schedule = () => {
+      if (due.size === 0) return;
+      const seconds = (Math.min(...due.values()) - Date.now()) / 1000;
+      this.later(Math.max(0, seconds), () => {
+        working ??= work().finally(() => {
+          working = undefined;
+          schedule();
+        });
+      });
     };
     const work = async () => {
-      if (running) return;
-      running = true;
       for (let key = next(due); key !== undefined && !this.stopped; key = next(due)) {
         due.delete(key);
         try {
@@ -93,8 +102,8 @@ export class Cluster {
           if (message !== said && !isTransient(error)) this.report(`${name} ${key}: ${message}`);
         }
       }
-      running = false;
     };
+    this.ends.push(() => working);
     return { add };
   }
 
@@ -134,9 +143,10 @@ export class Cluster {
     }
   }
 
-  stop(): void {
+  /** Ends the watches, and returns when what is being worked at is done. */
+  async stop(): Promise<void> {
     this.stopped = true;
-    for (const end of this.ends) end();
+    await Promise.all(this.ends.map((end) => end()));
   }
 
   private later(seconds: number, act: () => void): void {
