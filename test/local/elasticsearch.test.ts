@@ -136,8 +136,6 @@ describe("Elasticsearch's right to form the cluster", function () {
 
 describe("Elasticsearch processes under the StatefulSet's settings", function () {
   this.timeout(300_000);
-  // Each test goes on where the one before ended.
-  this.bail(true);
   let directory: string;
   let api: ConfigMapApi;
   let set: StatefulSetProcesses;
@@ -149,6 +147,15 @@ describe("Elasticsearch processes under the StatefulSet's settings", function ()
     api = new ConfigMapApi();
     set = new StatefulSetProcesses(await capture(program(3)), directory, await api.start());
     await set.start();
+  });
+
+  // Each test goes on where the one before ended.
+  let failed = false;
+  beforeEach(function () {
+    if (failed) this.skip();
+  });
+  afterEach(function () {
+    failed ||= this.currentTest?.state === "failed";
   });
 
   after(async () => {
