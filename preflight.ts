@@ -7,19 +7,22 @@ import type { Config, DigitalOceanClusterConfig } from "./config";
 import { needsAccount } from "./configRules";
 import { ConfigurationError, keyName, setCommand, show, type Violation } from "./violations";
 
-const TIMEOUT_MS = 10_000;
-
 /**
  * Asks the account, before the first resource, for what the configuration takes for granted. Reads only lists: no call
  * mints a credential. Throws a `ConfigurationError` with everything that is not so.
+ * @param timeoutMs for each answer
  * @returns the Kubernetes version to ask for, where the cluster is DigitalOcean's.
  */
-export async function preflight(config: Config, env = process.env): Promise<VersionPlan | undefined> {
-  const account = new Account(env);
+export async function preflight(
+  config: Config,
+  env = process.env,
+  timeoutMs = 10_000,
+): Promise<VersionPlan | undefined> {
+  const account = new Account(env, timeoutMs);
   const [cluster, zone, delegation] = await Promise.all([
     config.cluster.provider === "digitalocean" ? checkCluster(config, config.cluster, account) : undefined,
     needsAccount(config) && config.dns.zone === "lookup" ? checkZone(config.domain, account) : [],
-    config.tls.enabled ? checkDelegation(config) : [],
+    config.tls.enabled ? checkDelegation(config, timeoutMs) : [],
   ]).catch((error) => {
     throw error instanceof AccountError ? new ConfigurationError([error.violation]) : error;
   });
@@ -150,8 +153,8 @@ async function checkZone(domain: string, account: Account): Promise<Violation[]>
 }
 
 /** A certificate is issued only where the world finds the zone at DigitalOcean's name servers. */
-async function checkDelegation({ domain, tls }: Config): Promise<Violation[]> {
-  const resolver = new Resolver({ timeout: TIMEOUT_MS / 2, tries: 2 });
+async function checkDelegation({ domain, tls }: Config, timeoutMs: number): Promise<Violation[]> {
+  const resolver = new Resolver({ timeout: timeoutMs / 2, tries: 2 });
   if (tls.resolver) resolver.setServers([tls.resolver]);
   const found = await resolver.resolveNs(domain).catch((error: NodeJS.ErrnoException) => String(error.code));
   const servers =
@@ -187,7 +190,10 @@ class Account {
   readonly #url: string;
   readonly #token: string;
 
-  constructor(readonly env: NodeJS.ProcessEnv) {
+  constructor(
+    readonly env: NodeJS.ProcessEnv,
+    readonly timeoutMs: number,
+  ) {
     this.#url = env.DIGITALOCEAN_API_URL || "https://api.digitalocean.com";
     this.#token = env.DIGITALOCEAN_TOKEN ?? "";
   }
@@ -218,7 +224,7 @@ class Account {
 
   async #ask(path: string): Promise<Response> {
     const headers = { Authorization: `Bearer ${this.#token}` };
-    return fetch(new URL(path, this.#url), { headers, signal: AbortSignal.timeout(TIMEOUT_MS) }).catch((error) => {
+    return fetch(new URL(path, this.#url), { headers, signal: AbortSignal.timeout(this.timeoutMs) }).catch((error) => {
       throw this.#unreachable(error.cause?.code ?? error.cause?.message ?? error.message);
     });
   }

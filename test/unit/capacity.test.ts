@@ -90,6 +90,12 @@ describe("capacity", () => {
     assert.match(violation?.given ?? "", /^1 × s-8vcpu-16gb \+ 2 × s-2vcpu-4gb, with one node drained room for 4\.4Gi/);
   });
 
+  it("must not put two Elasticsearch pods on one node, however large it is", () => {
+    const big = { ...workers, size: "s-8vcpu-16gb", minCount: 2 };
+    const small = { ...workers, size: "s-1vcpu-2gb", minCount: 1 };
+    assert.equal(capacityViolations(needs({ workerPools: { big, small } })).length, 1);
+  });
+
   it("must judge one node alone without draining it", () => {
     const one = { systemPool: { size: "s-4vcpu-8gb", count: 1 } };
     assert.deepEqual(capacityViolations(needs(one, elasticsearch("1Gi", "250m", 1))), []);

@@ -1,0 +1,346 @@
+import assert from "node:assert/strict";
+import { createSocket, type Socket } from "node:dgram";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import * as pulumi from "@pulumi/pulumi";
+import { type Answer, decode, encode } from "dns-packet";
+import type { Config } from "../../config";
+import { planVersion, preflight } from "../../preflight";
+import { ConfigurationError, type Violation } from "../../violations";
+
+const ON_OFFER = ["1.36.3-do.0", "1.36.10-do.1", "1.36.10-do.0", "1.35.7-do.0"];
+
+const OPTIONS = {
+  versions: ON_OFFER.map((slug) => ({ slug })),
+  regions: ["ams3", "fra1", "nyc3"].map((slug) => ({ slug })),
+  sizes: ["s-1vcpu-2gb", "s-2vcpu-4gb", "s-4vcpu-8gb", "s-4vcpu-8gb-amd", "c-2", "c-4"].map((slug) => ({ slug })),
+};
+
+type Reply = { status: number; body?: unknown; silent?: boolean };
+
+/** An account that answers with `replies` by path, and remembers what it was asked. */
+let account: Server;
+let replies: Record<string, Reply>;
+let asked: string[];
+let env: NodeJS.ProcessEnv;
+
+const url = () => `http://127.0.0.1:${(account.address() as AddressInfo).port}`;
+
+function config(changes: { cluster?: object; dns?: object; tls?: object; elasticsearch?: object } = {}): Config {
+  return {
+    domain: "example.com",
+    cluster: {
+      provider: "digitalocean",
+      name: "hobnob-dev",
+      region: "fra1",
+      version: "1.36",
+      systemPool: { size: "s-2vcpu-4gb", count: 3 },
+      workerPools: {},
+      ...changes.cluster,
+    },
+    elasticsearch: { replicas: 3, memory: "1Gi", cpu: "250m", ...changes.elasticsearch },
+    api: { replicas: 3, memory: "192Mi", cpu: "100m" },
+    ingress: { replicas: 2 },
+    dns: { zone: "create", ...changes.dns },
+    tls: { enabled: false, ...changes.tls },
+  } as unknown as Config;
+}
+
+const existing = { provider: "existing", context: "kind" };
+
+async function violations(checked: Config, timeoutMs?: number): Promise<Violation[]> {
+  try {
+    await preflight(checked, env, timeoutMs);
+    return [];
+  } catch (error) {
+    assert.ok(error instanceof ConfigurationError, String(error));
+    return error.violations;
+  }
+}
+
+describe("preflight", () => {
+  before(async () => {
+    await pulumi.runtime.setMocks({ newResource: () => ({ id: "", state: {} }), call: () => ({}) }, "hobnob", "dev");
+    account = createServer((request, response) => {
+      const path = request.url ?? "";
+      asked.push(`${request.method} ${path} ${request.headers.authorization}`);
+      const { status, body, silent } = replies[path.split("?page")[0] ?? ""] ?? { status: 404 };
+      if (silent) return;
+      response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body ?? {}));
+    });
+    await new Promise<void>((listening) => account.listen(0, "127.0.0.1", listening));
+  });
+  after(() => account.close().closeAllConnections());
+
+  beforeEach(() => {
+    asked = [];
+    replies = {
+      "/v2/kubernetes/options": { status: 200, body: { options: OPTIONS } },
+      "/v2/kubernetes/clusters?per_page=200&page=1": { status: 200, body: { kubernetes_clusters: [] } },
+    };
+    env = { DIGITALOCEAN_TOKEN: "test-token", DIGITALOCEAN_API_URL: url() };
+  });
+
+  it("must read two lists with the token, and nothing that mints a credential", async () => {
+    assert.deepEqual(await preflight(config(), env), { version: "1.36.10-do.1", upgrade: false });
+    assert.deepEqual(asked.sort(), [
+      "GET /v2/kubernetes/clusters?per_page=200&page=1 Bearer test-token",
+      "GET /v2/kubernetes/options Bearer test-token",
+    ]);
+  });
+
+  it("must find its cluster on any page of the list", async () => {
+    const first = "/v2/kubernetes/clusters?per_page=200&page=1";
+    const links = { pages: { next: `${url()}/v2/kubernetes/clusters?page=2` } };
+    const cluster = (name: string, version: string) => ({ kubernetes_clusters: [{ name, version }] });
+    replies[first] = { status: 200, body: { ...cluster("other", "1.35.7-do.0"), links } };
+    replies["/v2/kubernetes/clusters?per_page=200&page=2"] = {
+      status: 200,
+      body: cluster("hobnob-dev", "1.36.3-do.0"),
+    };
+    assert.deepEqual(await preflight(config(), env), { version: "1.36.3-do.0", upgrade: false });
+  });
+
+  it("must ask nothing where nothing is DigitalOcean's", async () => {
+    assert.equal(await preflight(config({ cluster: existing, dns: { zone: "none" } }), env), undefined);
+    assert.deepEqual(asked, []);
+  });
+
+  it("must refuse a region, sizes and a version that the account does not offer, all at once", async () => {
+    const cluster = {
+      region: "fra2",
+      version: "1.30",
+      systemPool: { size: "s-2vcpu-5gb", count: 3 },
+      workerPools: { workers: { size: "s-4vcpu-8gb-intel", count: 3, taints: [] } },
+    };
+    assert.deepEqual(await violations(config({ cluster })), [
+      {
+        key: "hobnob:cluster.region",
+        given: '"fra2"',
+        allowed: "ams3, fra1, nyc3",
+        command: "pulumi config set --path 'hobnob:cluster.region' fra1 --stack dev",
+      },
+      {
+        key: "hobnob:cluster.version",
+        given: '"1.30"',
+        allowed: "on offer: 1.36, 1.35",
+        command: "pulumi config set --path 'hobnob:cluster.version' 1.36 --stack dev",
+      },
+      {
+        key: "hobnob:cluster.systemPool.size",
+        given: '"s-2vcpu-5gb"',
+        allowed:
+          "a size that the account offers for Kubernetes, such as s-2vcpu-4gb, s-1vcpu-2gb, s-4vcpu-8gb, s-4vcpu-8gb-amd",
+        command: "pulumi config set --path 'hobnob:cluster.systemPool.size' s-2vcpu-4gb --stack dev",
+      },
+      {
+        key: "hobnob:cluster.workerPools.workers.size",
+        given: '"s-4vcpu-8gb-intel"',
+        allowed:
+          "a size that the account offers for Kubernetes, such as s-4vcpu-8gb-amd, s-4vcpu-8gb, s-1vcpu-2gb, s-2vcpu-4gb",
+        command: "pulumi config set --path 'hobnob:cluster.workerPools.workers.size' s-4vcpu-8gb-amd --stack dev",
+      },
+    ]);
+  });
+
+  it("must judge the room on sizes that only the account knows", async () => {
+    const sizes = [
+      { slug: "c-2", vcpus: 2, memory: 4096 },
+      { slug: "c-4", vcpus: 4, memory: 8192 },
+    ];
+    replies["/v2/sizes?per_page=200&page=1"] = { status: 200, body: { sizes } };
+    const systemPool = { size: "c-2", count: 3 };
+    assert.deepEqual(await violations(config({ cluster: { systemPool } })), []);
+    const [violation, ...more] = await violations(
+      config({ cluster: { systemPool }, elasticsearch: { memory: "4Gi" } }),
+    );
+    assert.equal(violation?.key, "hobnob:cluster.systemPool");
+    assert.equal(violation?.given, "3 × c-2, with one node drained room for 4.4Gi and 3.4 CPUs");
+    assert.deepEqual(more, []);
+  });
+
+  it("must refuse to look up a zone that the account does not have", async () => {
+    const lookup = config({ cluster: existing, dns: { zone: "lookup" } });
+    assert.deepEqual(await violations(lookup), [
+      {
+        key: "hobnob:dns.zone",
+        given: '"lookup"',
+        allowed: "create, as the account has no zone example.com",
+        command: "pulumi config set --path 'hobnob:dns.zone' create --stack dev",
+      },
+    ]);
+    replies["/v2/domains/example.com"] = { status: 200 };
+    assert.deepEqual(await violations(lookup), []);
+  });
+
+  for (const [status, allowed] of [
+    [401, "a token of the account that has not expired"],
+    [403, "a token whose scopes allow this call"],
+  ] as const) {
+    it(`must name the token's variable where the account answers ${status}`, async () => {
+      replies["/v2/kubernetes/options"] = {
+        status,
+        body: { id: "Unauthorized", message: "Unable to authenticate you" },
+      };
+      assert.deepEqual(await violations(config()), [
+        {
+          key: "DIGITALOCEAN_TOKEN",
+          given: `a token that GET /v2/kubernetes/options of ${url()} answers with ${status}`,
+          allowed,
+          command: "export DIGITALOCEAN_TOKEN=<token>",
+        },
+      ]);
+    });
+  }
+
+  it("must say what an account that fails answers", async () => {
+    replies["/v2/kubernetes/options"] = { status: 503 };
+    assert.deepEqual(await violations(config()), [
+      {
+        key: "DIGITALOCEAN_API_URL",
+        given: `${url()}, which answers GET /v2/kubernetes/options with 503`,
+        allowed: "the address of DigitalOcean's API; one that is overloaded may answer a minute later",
+        command: `curl --include ${url()}/v2/kubernetes/options`,
+      },
+    ]);
+  });
+
+  it("must name the address of an account that cannot be reached", async () => {
+    const free = createServer();
+    await new Promise<void>((listening) => free.listen(0, "127.0.0.1", listening));
+    const { port } = free.address() as AddressInfo;
+    await new Promise((closed) => free.close(closed));
+    env.DIGITALOCEAN_API_URL = `http://127.0.0.1:${port}`;
+    assert.deepEqual(await violations(config()), [
+      {
+        key: "DIGITALOCEAN_API_URL",
+        given: `http://127.0.0.1:${port}, which cannot be reached (ECONNREFUSED)`,
+        allowed: "the address of DigitalOcean's API; without it https://api.digitalocean.com",
+        command: "unset DIGITALOCEAN_API_URL",
+      },
+    ]);
+  });
+
+  it("must give up on an account that does not answer", async () => {
+    replies["/v2/kubernetes/options"] = { status: 200, silent: true };
+    const [violation] = await violations(config(), 100);
+    assert.equal(violation?.given, `${url()}, which cannot be reached (The operation was aborted due to timeout)`);
+  });
+});
+
+describe("version of the cluster", () => {
+  const plan = (minor: string, own?: string) => planVersion(minor, ON_OFFER, own);
+  const refusal = (given: string, allowed: string, instead: string) => ({
+    key: "hobnob:cluster.version",
+    given: `"${given}"`,
+    allowed,
+    command: `pulumi config set --path 'hobnob:cluster.version' ${instead} --stack dev`,
+  });
+
+  it("must be the newest patch of its minor for a new cluster, counted and not spelled", () => {
+    assert.deepEqual(plan("1.36"), { version: "1.36.10-do.1", upgrade: false });
+    assert.deepEqual(plan("1.35"), { version: "1.35.7-do.0", upgrade: false });
+  });
+
+  it("must stay while the configured minor is the cluster's own, whatever becomes of the list", () => {
+    assert.deepEqual(plan("1.36", "1.36.3-do.0"), { version: "1.36.3-do.0", upgrade: false });
+    // Withdrawn.
+    assert.deepEqual(plan("1.36", "1.36.2-do.0"), { version: "1.36.2-do.0", upgrade: false });
+    // Retired.
+    assert.deepEqual(plan("1.33", "1.33.9-do.0"), { version: "1.33.9-do.0", upgrade: false });
+    assert.deepEqual(planVersion("1.36", [], "1.36.3-do.0"), { version: "1.36.3-do.0", upgrade: false });
+  });
+
+  it("must never go back, which would replace the cluster", () => {
+    assert.deepEqual(plan("1.35", "1.36.3-do.0"), { version: "1.36.3-do.0", upgrade: false });
+    assert.deepEqual(plan("1.9", "1.36.3-do.0"), { version: "1.36.3-do.0", upgrade: false });
+  });
+
+  it("must rise with the configured minor", () => {
+    assert.deepEqual(plan("1.36", "1.35.1-do.0"), { version: "1.36.10-do.1", upgrade: true });
+  });
+
+  it("must not skip a minor", () => {
+    const allowed = "at most 1.35, as an upgrade moves one minor at a time";
+    assert.deepEqual(plan("1.36", "1.34.1-do.0"), refusal("1.36", allowed, "1.35"));
+  });
+
+  it("must be on offer where it is asked for", () => {
+    assert.deepEqual(plan("1.37"), refusal("1.37", "on offer: 1.36, 1.35", "1.36"));
+    assert.deepEqual(plan("1.37", "1.36.3-do.0"), refusal("1.37", "on offer: 1.36, 1.35", "1.36"));
+  });
+});
+
+describe("delegation", () => {
+  const digitalOcean = ["ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com"];
+  let server: Socket;
+  let servers: string[];
+  let code: "NOERROR" | "NXDOMAIN" | "REFUSED";
+
+  before(async () => {
+    server = createSocket("udp4");
+    server.on("message", (message, { port, address }) => {
+      const { id, questions } = decode(message);
+      const name = questions?.[0]?.name ?? "";
+      const answers: Answer[] = servers.map((data) => ({ type: "NS", name, data }));
+      const rcode = { NOERROR: 0, NXDOMAIN: 3, REFUSED: 5 }[code];
+      server.send(encode({ type: "response", id, flags: rcode, questions, answers }), port, address);
+    });
+    await new Promise<void>((bound) => server.bind(0, "127.0.0.1", bound));
+    env = {};
+  });
+  after(() => server.close());
+  beforeEach(() => {
+    code = "NOERROR";
+    servers = digitalOcean;
+  });
+
+  const check = (enabled: boolean) =>
+    violations(
+      config({
+        cluster: existing,
+        dns: { zone: "create" },
+        tls: { enabled, resolver: `127.0.0.1:${server.address().port}` },
+      }),
+    );
+  const refusal = (now: string) => [
+    {
+      key: "hobnob:tls.enabled",
+      given: `true, while example.com ${now}`,
+      allowed:
+        "true once the domain's registrar names ns1.digitalocean.com, ns2.digitalocean.com, ns3.digitalocean.com as its name servers",
+      command: "pulumi config set --path 'hobnob:tls.enabled' false --stack dev; dig +short NS example.com",
+    },
+  ];
+
+  it("must be to DigitalOcean's name servers before TLS is switched on", async () => {
+    assert.deepEqual(await check(true), []);
+    servers = ["ns1.digitalocean.com", "NS3.digitalocean.com"];
+    assert.deepEqual(await check(true), []);
+  });
+
+  it("must not be to others, nor to others besides", async () => {
+    servers = ["b.iana-servers.net", "a.iana-servers.net"];
+    assert.deepEqual(await check(true), refusal("is delegated to a.iana-servers.net, b.iana-servers.net"));
+    servers = ["ns1.digitalocean.com", "ns.evil-digitalocean.com"];
+    assert.deepEqual(await check(true), refusal("is delegated to ns.evil-digitalocean.com, ns1.digitalocean.com"));
+  });
+
+  it("must be there at all", async () => {
+    servers = [];
+    assert.deepEqual(await check(true), refusal("is delegated to no name server"));
+    code = "NXDOMAIN";
+    assert.deepEqual(await check(true), refusal("is delegated to no name server"));
+  });
+
+  it("must not be taken for given where it cannot be looked up", async () => {
+    code = "REFUSED";
+    servers = [];
+    assert.deepEqual(await check(true), refusal("cannot be looked up (EREFUSED)"));
+  });
+
+  it("must not be asked for while TLS is off", async () => {
+    servers = [];
+    assert.deepEqual(await check(false), []);
+  });
+});
