@@ -589,6 +589,10 @@ describe("the simulated kubernetes plugin", function () {
       const next = configMap("ignored", { a: "1", b: "2" });
       const updated = await plugin.update(types.configMap, made, next, { ignoreChanges: ["data.a"] });
       assert.deepEqual(updated.state.data, { a: "theirs", b: "2" });
+      const own = updated.state.metadata.managedFields.find(
+        (entry: Bag) => entry.manager === made.state.__fieldManager,
+      );
+      assert.deepEqual(own.fieldsV1["f:data"], { "f:b": {} }, "the field stays theirs");
     });
 
     it("must show drift after a refresh, and no more than that", async () => {
