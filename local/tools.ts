@@ -191,7 +191,7 @@ async function inPairs<T>(jobs: ((signal: AbortSignal) => Promise<T>)[]): Promis
   const abort = new AbortController();
   const interrupt = () => abort.abort();
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-  for (const signal of signals) process.once(signal, interrupt);
+  for (const signal of signals) process.on(signal, interrupt);
   const limit = pLimit(2);
   const running = jobs.map((job) => limit(() => job(abort.signal)));
   try {
