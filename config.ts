@@ -18,10 +18,10 @@ import {
   type Violation,
 } from "./violations";
 
-export { ConfigurationError, type Violation };
+export { ConfigurationError };
 
 /** The minor version of a new cluster; the account picks its newest patch. */
-export const KUBERNETES_MINOR = "1.36";
+const KUBERNETES_MINOR = "1.36";
 
 // ── what every key means ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -389,7 +389,6 @@ interface RegistryLogin {
 
 export type DigitalOceanClusterConfig = z.infer<typeof digitalOceanCluster>;
 export type ExistingClusterConfig = z.infer<typeof existingCluster>;
-export type PoolConfig = z.infer<typeof workerPool>;
 export type DnsRecordConfig = z.infer<typeof record>;
 
 function isObject(value: unknown): value is Record<string, unknown> {
