@@ -38,7 +38,8 @@ const toolNames = [
 ] as const;
 /** In the order in which they stop. */
 const components = ["kwok-controller", "kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"];
-const stopSeconds = 15;
+/** The API server, once etcd is dead, never ends by itself. */
+const stopSeconds = 5;
 const readySeconds = 120;
 
 /** Creates the cluster and starts it; one that is there is started. What an interrupted creation left is made anew. */
