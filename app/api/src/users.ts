@@ -88,7 +88,8 @@ export class Users {
   /** Makes the index where it is missing; throws unless Elasticsearch can serve it. */
   async ready(): Promise<void> {
     const once = { requestTimeout: 2_000, maxRetries: 0 };
-    if (!(await this.#client.indices.existsAlias({ name: ALIAS }, once))) await this.#createIndex();
+    // Where another replica is faster, this fails and the next call finds the index.
+    if (!(await this.#client.indices.existsAlias({ name: ALIAS }, once))) await this.#client.indices.create(DEFINITION);
     const wait = { wait_for_status: "yellow" as const, timeout: "1s", master_timeout: "1s" };
     const health = await this.#client.cluster.health({ index: ALIAS, ...wait }, { ...once, ignore: [408] });
     if (health.timed_out) throw new Error(`the index ${ALIAS} is ${health.status}`);
@@ -148,13 +149,6 @@ export class Users {
 
   close(): Promise<void> {
     return this.#client.close();
-  }
-
-  async #createIndex(): Promise<void> {
-    await this.#client.indices.create(DEFINITION).catch((error) => {
-      // Another replica was faster.
-      if (errorType(error) !== "resource_already_exists_exception") throw error;
-    });
   }
 
   async #get(id: string) {
