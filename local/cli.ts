@@ -114,8 +114,10 @@ async function startPlatform(): Promise<Engine> {
       {
         title: "Tools",
         task: async (context, task) => {
+          // A terminal shows one line that moves; a log gets one now and then.
+          const every = process.stderr.isTTY ? 1 : 15;
           context.tools = await obtainTools(allTools, (report) => {
-            task.output = describe(report);
+            if (Math.round(report.elapsedSeconds) % every === 0) task.output = describe(report);
           });
         },
       },
@@ -126,8 +128,7 @@ async function startPlatform(): Promise<Engine> {
             startRegistry(context.tools.registry.path),
             startAccount(process.env),
           ]);
-          const { pulumi, "pulumi-language-nodejs": host } = context.tools;
-          context.engine = engine({ pulumi: pulumi.path, languageHost: host.path }, account.port);
+          context.engine = engine(context.tools, account.port);
         },
       },
       {

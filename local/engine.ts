@@ -5,6 +5,7 @@ import { delimiter, dirname, join } from "node:path";
 import { execa, type Options } from "execa";
 import { parse, stringify } from "yaml";
 import { cloneDirectory, stateDirectory } from "./paths";
+import type { Tool } from "./tools";
 
 /** The providers of the program; each is the official plugin where one is installed, else the simulation in local/providers. */
 const providers = ["kubernetes", "digitalocean", "docker"] as const;
@@ -25,15 +26,15 @@ interface StackConfig {
 const read = (file: string): StackConfig => (existsSync(file) ? (parse(readFileSync(file, "utf8")) ?? {}) : {});
 
 /** The engine with its own home, state backend and passphrase, all under the platform's state directory. */
-export function engine(tools: { pulumi: string; languageHost: string }, accountPort: number): Engine {
+export function engine(tools: Record<"pulumi" | "pulumi-language-nodejs", Tool>, accountPort: number): Engine {
   const sources = Object.fromEntries(providers.map((name) => [name, official(name) ? "official" : "simulated"]));
   const simulated = providers.filter((name) => sources[name] === "simulated");
   const home = join(stateDirectory(), "pulumi");
   mkdirSync(home, { recursive: true });
   shareInstalledPlugins(home);
   const path = [
-    dirname(tools.pulumi),
-    dirname(tools.languageHost),
+    languageHostDirectory(tools["pulumi-language-nodejs"]),
+    dirname(tools.pulumi.path),
     ...simulated.map((name) => join(cloneDirectory, "local", "plugins", name)),
     process.env.PATH,
   ];
@@ -95,6 +96,20 @@ export async function prepareProject(
 }
 
 const projectDirectory = () => join(stateDirectory(), "project");
+
+/**
+ * The language host that can be built from a Go module takes the project's runtime options as flags, which no engine of
+ * today passes (pulumi sdk/v3.60.0, nodejs/cmd/pulumi-language-nodejs/main.go): a launcher passes them.
+ */
+function languageHostDirectory({ path, version }: Tool): string {
+  if (!version.startsWith("3.60.")) return dirname(path);
+  const directory = join(stateDirectory(), "pulumi", "bin");
+  const { typescript, nodeargs } = parse(readFileSync(join(cloneDirectory, "Pulumi.yaml"), "utf8")).runtime.options;
+  mkdirSync(directory, { recursive: true });
+  const launcher = `#!/bin/sh\nexec '${path}' -typescript=${typescript} -nodeargs='${nodeargs}' "$@"\n`;
+  writeFileSync(join(directory, "pulumi-language-nodejs"), launcher, { mode: 0o755 });
+  return directory;
+}
 
 /** Whether the provider's own plugin is at hand: on PATH or among the user's installed plugins, in the SDK's version. */
 function official(name: Provider): boolean {

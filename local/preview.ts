@@ -19,14 +19,14 @@ export async function previewOffline([stack, ...args]: string[]): Promise<number
     console.error(`${named}; for example: npm run preview -- dev`);
     return 1;
   }
-  const { pulumi: program, "pulumi-language-nodejs": host } = await obtainTools(["pulumi", "pulumi-language-nodejs"]);
+  const tools = await obtainTools(["pulumi", "pulumi-language-nodejs"]);
   const temporary = mkdtempSync(join(tmpdir(), "hobnob-preview-"));
   process.env.HOBNOB_LOCAL_STATE = temporary;
   try {
     console.log(`The DigitalOcean account of this preview is simulated; nothing of the stack ${stack} is touched.`);
     const account = await startAccount(process.env);
     await post(`http://127.0.0.1:${account.port}/local/settings`, { withCluster: false });
-    const runner = engine({ pulumi: program.path, languageHost: host.path }, account.port);
+    const runner = engine(tools, account.port);
     const standIns = secretStandIns(settings);
     console.log(`Stand-ins for secrets, which cannot be read here: ${Object.keys(standIns).join(", ") || "none"}\n`);
     await prepareProject(runner, stack, {}, standIns);
