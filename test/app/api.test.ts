@@ -301,13 +301,13 @@ describe("sample API", function () {
     let api: Api;
 
     before(async function () {
+      this.timeout(600_000);
       const reason = await elasticsearchAvailable();
       if (reason) {
         // Mocha shows a skipped test, but not why.
         console.log(`    skipped: ${reason}`);
         this.skip();
       }
-      this.timeout(600_000);
       elasticsearch = await startElasticsearch();
       elasticsearchUrl = elasticsearch.urls[0] as string;
       elasticsearchPort = Number(new URL(elasticsearchUrl).port);

@@ -48,11 +48,16 @@ export interface ElasticsearchProcesses {
 }
 
 /** Why no Elasticsearch process can be started here: the reason to give when a test is skipped. */
-export async function elasticsearchAvailable(): Promise<string | undefined> {
-  if (!findJdk()) return "no JDK of version 17 or newer: set JAVA_HOME, or put java and javac on PATH";
-  return run("mvn", ["--version"]).then(
+class Unavailable extends Error {}
+
+/** The reason to skip tests that need an Elasticsearch process; none where it can be started. Gets its jars the first time. */
+export function elasticsearchAvailable(): Promise<string | undefined> {
+  return prepareDistribution().then(
     () => undefined,
-    () => "Maven is missing: put mvn on PATH",
+    (error) => {
+      if (error instanceof Unavailable) return error.message;
+      throw error;
+    },
   );
 }
 
@@ -180,7 +185,7 @@ let prepared: Promise<Distribution> | undefined;
 function prepareDistribution(): Promise<Distribution> {
   prepared ??= (async () => {
     const jdk = findJdk();
-    if (!jdk) throw new Error(await elasticsearchAvailable());
+    if (!jdk) throw new Unavailable("no JDK of version 17 or newer: set JAVA_HOME, or put java and javac on PATH");
     const home = join(cacheDirectory(), "elasticsearch", await fingerprint(jdk));
     if (!existsSync(home)) await build(home, jdk);
     return { home, jdk };
@@ -204,7 +209,12 @@ async function build(home: string, jdk: Jdk): Promise<void> {
   await run("mvn", [
     ...["--batch-mode", "--quiet", "--file", join(__dirname, "pom.xml"), ...profile],
     ...["dependency:copy-dependencies", `-DoutputDirectory=${lib}`],
-  ]);
+  ]).catch(async (error) => {
+    await rm(draft, { recursive: true, force: true });
+    if (error.code === "ENOENT") throw new Unavailable("Maven is missing: put mvn on PATH");
+    const reason = /\[ERROR\] (.+)/.exec(error.stdout)?.[1] ?? error.message;
+    throw new Unavailable(`Maven did not get Elasticsearch's jars: ${reason}`);
+  });
   await mkdir(module, { recursive: true });
   await mkdir(join(draft, "plugins"));
   const jars = await readdir(lib);
