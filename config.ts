@@ -40,15 +40,19 @@ const key = <T extends z.ZodType>(schema: T, description: string, allowed: strin
 const text = (schema: z.ZodString) =>
   z.preprocess((value) => (typeof value === "number" || typeof value === "boolean" ? String(value) : value), schema);
 
-const flag = (description: string) => key(z.boolean(), description, "true or false", true);
+/** It also writes "12" and "true" as text, where the value that it replaces was in quotes. */
+const unquoted = <T extends z.ZodType>(pattern: RegExp, schema: T) =>
+  z.preprocess((value) => (typeof value === "string" && pattern.test(value) ? JSON.parse(value) : value), schema);
 
-const whole = (min: number, max: number, description: string, example: number) =>
-  key(
-    z.int().min(min).max(max),
-    description,
-    max === Number.MAX_SAFE_INTEGER ? `a whole number, ${min} or more` : `a whole number from ${min} to ${max}`,
-    example,
-  );
+const flag = (description: string) => unquoted(/^(true|false)$/, key(z.boolean(), description, "true or false", true));
+
+const NUMBER = /^(0|[1-9]\d{0,8})$/;
+
+const whole = (min: number, max: number, description: string, example: number) => {
+  const allowed =
+    max === Number.MAX_SAFE_INTEGER ? `a whole number, ${min} or more` : `a whole number from ${min} to ${max}`;
+  return unquoted(NUMBER, key(z.int().min(min).max(max), description, allowed, example));
+};
 
 const count = (description: string, example: number, min = 1) =>
   whole(min, Number.MAX_SAFE_INTEGER, description, example);
@@ -257,14 +261,17 @@ const schema = z.strictObject({
   ).optional(),
   elasticsearch: z
     .strictObject({
-      replicas: key(
-        z
-          .int()
-          .min(1)
-          .refine((n) => n !== 2),
-        "Elasticsearch nodes.",
-        "a whole number, 1 or at least 3: of two nodes each would need the other to elect a master",
-        3,
+      replicas: unquoted(
+        NUMBER,
+        key(
+          z
+            .int()
+            .min(1)
+            .refine((n) => n !== 2),
+          "Elasticsearch nodes.",
+          "a whole number, 1 or at least 3: of two nodes each would need the other to elect a master",
+          3,
+        ),
       ).default(3),
       memory: quantity("Memory of each node; half of it becomes heap.", "512Mi", "1Gi").default("1Gi"),
       cpu: quantity("CPU requested by each node.", "50m", "250m").default("250m"),

@@ -137,10 +137,10 @@ const wrong: [string, (c: Settings) => void, string, string, string, string][] =
   [
     "text where a number is meant",
     (c) => {
-      c.api = { replicas: "3" };
+      c.api = { replicas: "three" };
     },
     "hobnob:api.replicas",
-    '"3" (text)',
+    '"three" (text)',
     "a whole number, 1 or more",
     "pulumi config set --path 'hobnob:api.replicas' 3",
   ],
@@ -848,7 +848,7 @@ describe("config", () => {
         ragion: "fra1",
         protect: true,
         destroyAllAssociatedResources: true,
-        systemPool: { count: "3" },
+        systemPool: { count: "many" },
       };
       settings.registry.username = undefined;
       env.DIGITALOCEAN_TOKEN = "";
@@ -872,7 +872,7 @@ describe("config", () => {
     command: pulumi config set --path 'hobnob:cluster.systemPool.size' s-2vcpu-4gb --stack dev
 
   hobnob:cluster.systemPool.count
-    given:   "3" (text)
+    given:   "many" (text)
     allowed: a whole number, 1 or more
     command: pulumi config set --path 'hobnob:cluster.systemPool.count' 3 --stack dev
 
@@ -947,6 +947,16 @@ describe("config", () => {
       assert.equal(config.pull?.username, "12345");
       assert.ok(config.cluster.provider === "digitalocean");
       assert.deepEqual(config.cluster.workerPools.workers?.labels, { spot: "false" });
+    });
+
+    it("must take a number or a flag in quotes, which `pulumi config set` keeps", () => {
+      const settings = least();
+      settings.cluster.systemPool.count = "4";
+      settings.cluster.ha = "true";
+      settings.elasticsearch = { replicas: "1" };
+      const { cluster, elasticsearch } = read(settings);
+      assert.ok(cluster.provider === "digitalocean");
+      assert.deepEqual([cluster.systemPool.count, cluster.ha, elasticsearch.replicas], [4, true, 1]);
     });
 
     it("must fill in exactly these defaults", () => {
