@@ -25,7 +25,8 @@ export class Certificate extends pulumi.ComponentResource {
         // Made only in a zone that exists.
         domains: pulumi.output(domain).apply(() => domains),
       },
-      { parent: this },
+      // The provider would delete first whatever has a given name, and one that the balancer uses cannot be deleted.
+      { parent: this, deleteBeforeReplace: false },
     );
     this.certificateName = certificate.name;
     this.registerOutputs();

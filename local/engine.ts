@@ -16,6 +16,8 @@ export interface Engine {
   environment: NodeJS.ProcessEnv;
   /** Which plugin each provider is served by. */
   sources: Record<Provider, "official" | "simulated">;
+  /** Folder of the Node language host. */
+  languageHost: string;
 }
 
 interface StackConfig {
@@ -28,21 +30,15 @@ const read = (file: string): StackConfig => (existsSync(file) ? (parse(readFileS
 /** The engine with its own home, state backend and passphrase, all under the platform's state directory. */
 export function engine(tools: Record<"pulumi" | "pulumi-language-nodejs", Tool>, accountPort: number): Engine {
   const sources = Object.fromEntries(providers.map((name) => [name, official(name) ? "official" : "simulated"]));
-  const simulated = providers.filter((name) => sources[name] === "simulated");
   const home = join(stateDirectory(), "pulumi");
   mkdirSync(home, { recursive: true });
   shareInstalledPlugins(home);
-  const path = [
-    languageHostDirectory(tools["pulumi-language-nodejs"]),
-    dirname(tools.pulumi.path),
-    ...simulated.map((name) => join(cloneDirectory, "local", "plugins", name)),
-    process.env.PATH,
-  ];
   return {
     sources: sources as Engine["sources"],
+    languageHost: languageHostDirectory(tools["pulumi-language-nodejs"]),
     environment: {
       ...process.env,
-      PATH: path.join(delimiter),
+      PATH: [dirname(tools.pulumi.path), process.env.PATH].join(delimiter),
       PULUMI_HOME: home,
       PULUMI_BACKEND_URL: `file://${home}`,
       PULUMI_CONFIG_PASSPHRASE: passphrase(),
@@ -75,7 +71,8 @@ export async function prepareProject(
   const program = join(directory, "program");
   if (!existsSync(program)) symlinkSync(cloneDirectory, program);
   const project = parse(readFileSync(join(cloneDirectory, "Pulumi.yaml"), "utf8"));
-  writeFileSync(join(directory, "Pulumi.yaml"), stringify({ ...project, main: "program/index.ts" }));
+  const plugins = pluginFolders(engine);
+  writeFileSync(join(directory, "Pulumi.yaml"), stringify({ ...project, main: "program/index.ts", plugins }));
 
   const file = join(directory, `Pulumi.${stack}.yaml`);
   const kept = read(file);
@@ -94,6 +91,14 @@ export async function prepareProject(
     }
   }
 }
+
+/** Named in the project's file, so that neither the PATH nor a download decides which plugin is run. */
+const pluginFolders = ({ sources, languageHost }: Engine) => ({
+  languages: [{ name: "nodejs", path: languageHost }],
+  providers: providers
+    .filter((name) => sources[name] === "simulated")
+    .map((name) => ({ name, path: join(cloneDirectory, "local", "plugins", name) })),
+});
 
 const projectDirectory = () => join(stateDirectory(), "project");
 

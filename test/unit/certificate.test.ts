@@ -45,6 +45,16 @@ describe("certificate", () => {
     assert.equal((await unwrap(certificateName)).value, made.inputs.name);
   });
 
+  it("must be there before the one that it replaces goes", async () => {
+    assert.equal(
+      find(
+        await capture(() => new Certificate("tls", { domain: "example.com", hosts: ["api.example.com"] })),
+        "digitalocean:index/certificate:Certificate",
+      ).deleteBeforeReplace,
+      false,
+    );
+  });
+
   it("must wait for the zone in which it is proved", async () => {
     const { graph, made } = await certificate(["api.example.com"]);
     assert.ok(waitsFor(graph, made, find(graph, DOMAIN)));

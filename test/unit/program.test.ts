@@ -1,0 +1,166 @@
+import assert from "node:assert/strict";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { type Captured, capture, find, ofType, unwrap, waitsFor } from "./graph";
+
+const account = {
+  "/v2/kubernetes/options": {
+    options: {
+      versions: [{ slug: "1.36.3-do.0" }],
+      regions: [{ slug: "fra1" }],
+      sizes: [{ slug: "s-2vcpu-4gb" }, { slug: "s-4vcpu-8gb" }],
+    },
+  },
+  "/v2/kubernetes/clusters": { kubernetes_clusters: [] },
+};
+
+const settings = {
+  "hobnob:domain": "example.com",
+  "hobnob:cluster": JSON.stringify({ region: "fra1", systemPool: { size: "s-2vcpu-4gb", count: 3 } }),
+  "hobnob:registry": JSON.stringify({ repository: "acme/backend", username: "acme" }),
+  "hobnob:registryPassword": "a secret of the test",
+};
+
+const workerPools = { workers: { size: "s-4vcpu-8gb", minCount: 4, maxCount: 6 } };
+const withPool = {
+  "hobnob:cluster": JSON.stringify({
+    region: "fra1",
+    systemPool: { size: "s-2vcpu-4gb", count: 2 },
+    workerPools,
+  }),
+};
+
+describe("the whole graph", () => {
+  let server: Server;
+  const before_ = { ...process.env };
+
+  before(async () => {
+    server = createServer((request, response) => {
+      const path = new URL(request.url ?? "", "http://account").pathname;
+      response.setHeader("content-type", "application/json");
+      response.end(JSON.stringify(account[path as keyof typeof account] ?? {}));
+    }).listen(0, "127.0.0.1");
+    await new Promise((resolve) => server.once("listening", resolve));
+    process.env.DIGITALOCEAN_TOKEN = "test";
+    process.env.DIGITALOCEAN_API_URL = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  });
+
+  after(() => {
+    process.env = before_;
+    server.close();
+  });
+
+  // biome-ignore lint/suspicious/noExplicitAny: the outputs are judged one by one
+  let outputs: any;
+  const graph = (config: Record<string, string> = {}, options: { preview?: boolean; stuck?: string } = {}) =>
+    capture(
+      async () => {
+        outputs = await (require("../../index") as () => Promise<unknown>)();
+      },
+      { config: { ...settings, ...config }, secretKeys: ["hobnob:registryPassword"], ...options },
+    );
+
+  const image = (all: Captured[]) => find(all, "docker:index/image:Image");
+  const cluster = (all: Captured[]) => find(all, "digitalocean:index/kubernetesCluster:KubernetesCluster");
+  const elasticsearch = (all: Captured[]) => find(all, "kubernetes:apps/v1:StatefulSet");
+  const api = (all: Captured[]) => find(all, "kubernetes:apps/v1:Deployment", "backend");
+  const balancer = (all: Captured[]) => {
+    const [service] = all.filter(
+      ({ type, inputs }) => type === "kubernetes:core/v1:Service" && inputs.spec.type === "LoadBalancer",
+    );
+    assert.ok(service);
+    return service;
+  };
+  const record = (all: Captured[]) => find(all, "digitalocean:index/dnsRecord:DnsRecord", "records-api-a");
+
+  for (const [one, other, title] of [
+    [image, cluster, "the image and the cluster"],
+    [elasticsearch, balancer, "Elasticsearch and the balancer"],
+    [record, api, "the DNS records and the API"],
+    [api, elasticsearch, "the API and Elasticsearch"],
+  ] as const) {
+    it(`must bring up ${title} side by side`, async () => {
+      const all = await graph();
+      assert.equal(waitsFor(all, one(all), other(all)), false, "the first waits for the second");
+      assert.equal(waitsFor(all, other(all), one(all)), false, "the second waits for the first");
+    });
+  }
+
+  it("must not hold anything back by an await that no edge shows: all is registered while each of these is not done", async () => {
+    const complete = (await graph()).length;
+    for (const stuck of [
+      "docker:index/image:Image",
+      "kubernetes:apps/v1:StatefulSet",
+      "kubernetes:apps/v1:Deployment",
+    ]) {
+      const all = await graph({}, { stuck });
+      const missing = complete - all.length;
+      const waiting = stuck.startsWith("docker") ? ["kubernetes:apps/v1:Deployment"] : [];
+      assert.ok(missing <= waiting.length, `${missing} resources wait for ${stuck}`);
+    }
+  });
+
+  it("must let the records wait for the balancer and the zone alone", async () => {
+    const all = await graph();
+    assert.ok(waitsFor(all, record(all), balancer(all)));
+    assert.ok(waitsFor(all, record(all), find(all, "digitalocean:index/domain:Domain")));
+    assert.equal(waitsFor(all, record(all), image(all)), false);
+  });
+
+  it("must delete workloads before their nodes: each depends on the worker pool", async () => {
+    const all = await graph(withPool);
+    const pool = find(all, "digitalocean:index/kubernetesNodePool:KubernetesNodePool");
+    const workloads = [
+      ...ofType(all, "kubernetes:apps/v1:Deployment"),
+      ...ofType(all, "kubernetes:apps/v1:StatefulSet"),
+    ];
+    assert.equal(workloads.length, 3);
+    for (const workload of workloads) assert.ok(waitsFor(all, workload, pool), workload.urn);
+  });
+
+  it("must make nothing but workloads wait for the worker pool", async () => {
+    const all = await graph(withPool);
+    const pool = find(all, "digitalocean:index/kubernetesNodePool:KubernetesNodePool");
+    const waiting = all.filter((resource) => waitsFor(all, resource, pool)).map(({ type }) => type);
+    const allowed = ["kubernetes:apps/v1:Deployment", "kubernetes:apps/v1:StatefulSet"];
+    assert.deepEqual(
+      [...new Set(waiting)].filter((type) => !allowed.includes(type)),
+      [],
+    );
+  });
+
+  it("must ask for the same resources in a preview as in an update", async () => {
+    const names = (all: Captured[]) => all.map(({ urn }) => urn).sort();
+    assert.deepEqual(names(await graph({}, { preview: true })), names(await graph()));
+  });
+
+  it("must use no default provider: every Kubernetes object names the cluster's", async () => {
+    const all = await graph();
+    const provider = find(all, "pulumi:providers:kubernetes");
+    const objects = all.filter(({ type }) => type.startsWith("kubernetes:"));
+    assert.ok(objects.length > 20);
+    for (const object of objects) assert.ok(object.provider?.startsWith(provider.urn), object.urn);
+  });
+
+  it("must run the API by digest", async () => {
+    const { inputs } = api(await graph());
+    assert.match(inputs.spec.template.spec.containers[0].image, /^docker\.io\/acme\/backend@sha256:[0-9a-f]{64}$/);
+  });
+
+  it("must keep the kubeconfig secret and the other outputs plain", async () => {
+    await graph();
+    assert.equal((await unwrap(outputs.kubeconfig)).secret, true);
+    for (const name of ["clusterId", "ingressAddress", "images", "storageClass", "elasticsearchUrl"]) {
+      assert.equal((await unwrap(outputs[name])).secret, false, name);
+    }
+  });
+
+  it("must give the outputs their documented form", async () => {
+    await graph();
+    assert.equal(outputs.apiUrl, "http://api.example.com");
+    assert.equal(outputs.docsUrl, "http://docs.example.com");
+    assert.equal((await unwrap(outputs.ingressAddress)).value, "203.0.113.10");
+    assert.equal((await unwrap(outputs.elasticsearchUrl)).value, "http://elasticsearch.hobnob.svc:9200");
+    assert.deepEqual(outputs.coveredHosts, []);
+  });
+});
