@@ -39,6 +39,12 @@ interface Options {
   sizes: { slug: string }[];
 }
 
+interface ExistingCluster {
+  name: string;
+  version: string;
+  ha?: boolean;
+}
+
 async function checkCluster(config: Config, cluster: DigitalOceanClusterConfig, account: Account) {
   const pools = Object.entries(cluster.workerPools).map(([name, { size }]) => ({
     path: ["cluster", "workerPools", name, "size"],
@@ -47,12 +53,12 @@ async function checkCluster(config: Config, cluster: DigitalOceanClusterConfig, 
   const wanted = [{ path: ["cluster", "systemPool", "size"], size: cluster.systemPool.size }, ...pools];
   const [{ options }, clusters, sizes] = await Promise.all([
     account.get<{ options: Options }>("/v2/kubernetes/options"),
-    account.list<{ name: string; version: string }>("/v2/kubernetes/clusters", "kubernetes_clusters"),
+    account.list<ExistingCluster>("/v2/kubernetes/clusters", "kubernetes_clusters"),
     wanted.every(({ size }) => sizeFromSlug(size)) ? {} : sizesOf(account),
   ]);
   const offered = options.versions.map(({ slug }) => slug);
-  const own = clusters.find(({ name }) => name === cluster.name)?.version;
-  const plan = planVersion(cluster.version, offered, own);
+  const own = clusters.find(({ name }) => name === cluster.name);
+  const plan = planVersion(cluster.version, offered, own?.version);
   const known = options.sizes.map(({ slug }) => slug);
   const unknown = wanted.filter(({ size }) => !known.includes(size));
   return {
@@ -63,6 +69,7 @@ async function checkCluster(config: Config, cluster: DigitalOceanClusterConfig, 
         options.regions.map(({ slug }) => slug),
       ),
       ...(isViolation(plan) ? [plan] : []),
+      ...(own?.ha && !cluster.ha ? [haViolation()] : []),
       ...unknown.map(({ path, size }) => sizeViolation(path, size, known)),
       // What fits by the slugs has been judged with the configuration.
       ...(unknown.length > 0 || Object.keys(sizes).length === 0 ? [] : capacityViolations(config, sizes)),
@@ -80,6 +87,12 @@ function regionViolations(region: string, known: string[]): Violation[] {
   const path = ["cluster", "region"];
   const nearest = sortByDistance(region, known)[0] ?? "fra1";
   return [{ key: keyName(path), given: show(region), allowed: known.join(", "), command: setCommand(path, nearest) }];
+}
+
+function haViolation(): Violation {
+  const path = ["cluster", "ha"];
+  const allowed = "true, as the cluster's highly available control plane cannot be switched off";
+  return { key: keyName(path), given: show(false), allowed, command: setCommand(path, true) };
 }
 
 function sizeViolation(path: string[], size: string, known: string[]): Violation {

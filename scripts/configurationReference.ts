@@ -18,6 +18,14 @@ pulumi config set --secret ${PROJECT}:registryPassword --stack dev
 
 All keys are read and checked before the first resource: whatever is wrong, missing or unknown is listed at once, each
 with what was given, what is allowed and the command that sets it. Lists are written \`key[0]\`.
+
+## Environment
+
+| variable | meaning |
+| --- | --- |
+| \`DIGITALOCEAN_TOKEN\` | API token of the account; needed where the cluster or the zone is DigitalOcean's. |
+| \`DIGITALOCEAN_API_URL\` | Address of its API; without it \`https://api.digitalocean.com\`. |
+| \`KUBECONFIG\` | Files in which the context of an existing cluster is looked up; without it \`~/.kube/config\`. |
 `;
 
 /** The text of docs/configuration.md. */

@@ -143,6 +143,20 @@ describe("preflight", () => {
     ]);
   });
 
+  it("must refuse to switch off a highly available control plane, which the account would refuse half-way", async () => {
+    const kubernetes_clusters = [{ name: "hobnob-dev", version: "1.36.3-do.0", ha: true }];
+    replies["/v2/kubernetes/clusters?per_page=200&page=1"] = { status: 200, body: { kubernetes_clusters } };
+    assert.deepEqual(await violations(config({ cluster: { ha: false } })), [
+      {
+        key: "hobnob:cluster.ha",
+        given: "false",
+        allowed: "true, as the cluster's highly available control plane cannot be switched off",
+        command: "pulumi config set --path 'hobnob:cluster.ha' true --stack dev",
+      },
+    ]);
+    assert.deepEqual(await violations(config({ cluster: { ha: true } })), []);
+  });
+
   it("must judge the room on sizes that only the account knows", async () => {
     const sizes = [
       { slug: "c-2", vcpus: 2, memory: 4096 },
