@@ -83,7 +83,7 @@ describe("api", () => {
   it("must never have fewer pods than configured while a version is rolled out", async () => {
     const { inputs } = find(await deploy({ replicas: 5 }), DEPLOYMENT);
     assert.deepEqual(inputs.metadata, METADATA);
-    assert.equal(inputs.spec.replicas, 5);
+    assert.deepEqual([inputs.spec.replicas, inputs.spec.revisionHistoryLimit], [5, 3]);
     assert.deepEqual(inputs.spec.strategy, {
       type: "RollingUpdate",
       rollingUpdate: { maxSurge: 1, maxUnavailable: 0 },

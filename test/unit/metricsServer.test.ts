@@ -117,6 +117,18 @@ describe("metrics server", () => {
     assert.deepEqual([pod.priorityClassName, pod.nodeSelector], ["system-cluster-critical", { pool: "workers" }]);
   });
 
+  it("must be asked over TLS whether it lives, and whether it has metrics", async () => {
+    const [container] = podOf(await deploy()).containers;
+    const check = (path: string) => ({
+      httpGet: { path, port: "https", scheme: "HTTPS" },
+      periodSeconds: 10,
+      failureThreshold: 3,
+    });
+    assert.deepEqual(container.ports, [{ name: "https", containerPort: 10250 }]);
+    assert.deepEqual(container.livenessProbe, check("/livez"));
+    assert.deepEqual(container.readinessProbe, { ...check("/readyz"), initialDelaySeconds: 20 });
+  });
+
   it("must read what it measures and no more", async () => {
     const graph = await deploy();
     assert.deepEqual(find(graph, ROLE, "metrics").inputs, {
@@ -128,15 +140,18 @@ describe("metrics server", () => {
         { apiGroups: [""], resources: ["pods", "nodes"], verbs: ["get", "list", "watch"] },
       ],
     });
-    const bound = (type: string, name: string) => {
-      const { roleRef, subjects } = find(graph, type, name).inputs;
+    const assertBound = (type: string, name: string, boundAs: string, kind: string, role: string) => {
+      const { metadata, roleRef, subjects } = find(graph, type, name).inputs;
+      assert.equal(metadata.name, boundAs);
+      assert.deepEqual(roleRef, { apiGroup: RBAC, kind, name: role });
       assert.deepEqual(subjects, SUBJECTS);
-      assert.equal(roleRef.apiGroup, RBAC);
-      return `${roleRef.kind} ${roleRef.name}`;
     };
-    assert.equal(bound(CLUSTER_BINDING, "metrics"), "ClusterRole system:metrics-server");
-    assert.equal(bound(CLUSTER_BINDING, "metrics-auth-delegator"), "ClusterRole system:auth-delegator");
-    assert.equal(bound(BINDING, "metrics-auth-reader"), "Role extension-apiserver-authentication-reader");
+    const cluster = "ClusterRole";
+    assertBound(CLUSTER_BINDING, "metrics", "system:metrics-server", cluster, "system:metrics-server");
+    const delegator = "metrics-server:system:auth-delegator";
+    assertBound(CLUSTER_BINDING, "metrics-auth-delegator", delegator, cluster, "system:auth-delegator");
+    const reader = "extension-apiserver-authentication-reader";
+    assertBound(BINDING, "metrics-auth-reader", "metrics-server-auth-reader", "Role", reader);
     assert.equal(find(graph, BINDING).inputs.metadata.namespace, "kube-system");
     assert.equal(find(graph, ACCOUNT).inputs.automountServiceAccountToken, false);
     assert.deepEqual(
@@ -147,6 +162,7 @@ describe("metrics server", () => {
 
   it("must let everybody who may view a namespace see its metrics", async () => {
     const { metadata, rules } = find(await deploy(), ROLE, "metrics-reader").inputs;
+    assert.equal(metadata.name, "system:aggregated-metrics-reader");
     assert.deepEqual(metadata.labels, {
       ...LABELS,
       "rbac.authorization.k8s.io/aggregate-to-view": "true",
