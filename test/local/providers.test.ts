@@ -8,7 +8,14 @@ import { setImmediate } from "node:timers/promises";
 import { version } from "@pulumi/kubernetes/package.json";
 import { adminKubeconfig, createCluster, deleteCluster, holdAnnotation } from "../../local/cluster";
 import { type AwaitError, awaitReady, type Clock, SETTLE_SECONDS } from "../../local/providers/kubernetes/await";
-import { Client, type KubeObject, type Listener, loadKubeconfig } from "../../local/providers/kubernetes/client";
+import {
+  ApiError,
+  Client,
+  Informer,
+  type KubeObject,
+  type Listener,
+  loadKubeconfig,
+} from "../../local/providers/kubernetes/client";
 import { changes, pruneLive, replacingFields } from "../../local/providers/kubernetes/diff";
 import { propertyPath } from "../../local/providers/server";
 import { type Bag, type Made, Plugin, PluginError, secret, UNKNOWN } from "./plugin";
@@ -108,7 +115,8 @@ describe("changes of a simulated Kubernetes object", () => {
 
 /** Objects as a test puts them; the clock moves when told. */
 class Scene {
-  readonly signal = new AbortController().signal;
+  readonly #run = new AbortController();
+  readonly signal = this.#run.signal;
   readonly #objects = new Map<string, Map<string, KubeObject>>();
   readonly #listeners = new Set<Listener>();
   #timers: { at: number; callback: () => void }[] = [];
@@ -138,6 +146,11 @@ class Scene {
     return { objects: this.#of(kind), listen };
   }
 
+  cancel(): Promise<void> {
+    this.#run.abort();
+    return setImmediate();
+  }
+
   put(object: Bag): KubeObject {
     const complete = {
       ...object,
@@ -156,9 +169,9 @@ class Scene {
   }
 
   /** Begins to wait; `ended` tells whether it is over. */
-  async wait(object: KubeObject) {
+  async wait(object: KubeObject, timeout = 0) {
     const wait = { ended: false, error: undefined as AwaitError | undefined };
-    awaitReady(object, { cluster: this, clock: this.clock, inputs: object, timeout: 0, report: () => {} }).then(
+    awaitReady(object, { cluster: this, clock: this.clock, inputs: object, timeout, report: () => {} }).then(
       () => {
         wait.ended = true;
       },
@@ -282,6 +295,29 @@ describe("waiting for a simulated Kubernetes object", () => {
     assert.equal(wait.ended, true);
   });
 
+  it("must take the time from customTimeouts, else from the annotation, else from the kind", async () => {
+    const annotated = service(selecting, { metadata: { annotations: { "pulumi.com/timeoutSeconds": "30" } } });
+    const endsAfter = async (object: Bag, seconds: number, timeout?: number) => {
+      const scene = new Scene();
+      const wait = await scene.wait(scene.put(object), timeout);
+      await scene.pass(seconds - 0.1);
+      assert.equal(wait.ended, false, `${seconds} s`);
+      await scene.pass(0.1);
+      assert.match(wait.error?.message ?? "", /timed out/);
+    };
+    await endsAfter(annotated, 20, 20);
+    await endsAfter(annotated, 30);
+    await endsAfter(service(selecting), 600);
+    await endsAfter({ apiVersion: "v1", kind: "PersistentVolumeClaim", spec: {}, status: {} }, 300);
+  });
+
+  it("must end with the run that the user cancels", async () => {
+    const scene = new Scene();
+    const wait = await scene.wait(scene.put(service(selecting)));
+    await scene.cancel();
+    assert.equal(wait.error?.message, 'Resource operation was cancelled for "a"');
+  });
+
   it("must fail a Job at once when it has failed", async () => {
     const conditions = [{ type: "Failed", status: "True", reason: "BackoffLimitExceeded", message: "too often" }];
     const scene = new Scene();
@@ -299,6 +335,18 @@ describe("waiting for a simulated Kubernetes object", () => {
     scene.put({ ...stale, status: { ...counts, observedGeneration: 2 } });
     await setImmediate();
     assert.equal(wait.ended, true);
+  });
+});
+
+describe("watching for a simulated Kubernetes object", () => {
+  it("must say what the API server does not let it watch, instead of waiting", async () => {
+    const request = () => Promise.reject(new ApiError("pods is forbidden", 403, "Forbidden"));
+    const watch = async function* () {};
+    const informer = new Informer({ request, watch, signal: new AbortController().signal }, "/api/v1/pods");
+    await assert.rejects(
+      informer.listen(() => {}),
+      { message: "pods is forbidden" },
+    );
   });
 });
 

@@ -380,20 +380,19 @@ function splitKind(related: string): [string, string] {
   return [related.slice(0, cut), related.slice(cut + 1)];
 }
 
-/** The object's own kind and the related ones, watched. */
-async function observe(object: KubeObject, awaiter: Awaiter, { cluster }: AwaitOptions, listener: Listener) {
+/** The object's own kind and the related ones, watched. @throws {AwaitError} where the API server does not let us */
+async function observe(object: KubeObject, related: string[], { cluster }: AwaitOptions, listener: Listener) {
   const namespace = object.metadata.namespace ?? "";
-  const kinds = [gvk(object), ...awaiter.related];
   const informers = new Map<string, ReadonlyMap<string, KubeObject>>();
-  const ends = await Promise.all(
-    kinds.map(async (entry) => {
-      const [apiVersion, kind] = splitKind(entry);
-      const informer = await cluster.informer(apiVersion, kind, namespace);
-      const end = await informer.listen(listener);
-      informers.set(kind, informer.objects);
-      return end;
-    }),
-  );
+  const watching = [gvk(object), ...related].map(async (entry) => {
+    const [apiVersion, kind] = splitKind(entry);
+    const informer = await cluster.informer(apiVersion, kind, namespace);
+    informers.set(kind, informer.objects);
+    return informer.listen(listener);
+  });
+  const ends = await Promise.all(watching).catch((error: Error) => {
+    throw new AwaitError(`cannot watch '${object.metadata.name}': ${error.message}`, [], object);
+  });
   return {
     all: (kind: string) => [...(informers.get(kind)?.values() ?? [])],
     own: () => informers.get(object.kind)?.get(object.metadata.name),
@@ -401,6 +400,59 @@ async function observe(object: KubeObject, awaiter: Awaiter, { cluster }: AwaitO
       for (const end of ends) end();
     },
   };
+}
+
+/** Looks again whenever something has changed, until the time is up or the run is cancelled. */
+class Wait {
+  readonly #clock: Clock;
+  readonly #ends: (() => void)[] = [];
+  #over = "";
+  #wake = () => {};
+
+  /** @param late the message when the time is up */
+  constructor({ cluster, clock }: AwaitOptions, name: string, seconds: number, late: string) {
+    this.#clock = clock;
+    const finish = (reason: string) => {
+      this.#over = reason;
+    };
+    const cancel = () => {
+      finish(`Resource operation was cancelled for "${name}"`);
+      this.look();
+    };
+    if (cluster.signal.aborted) cancel();
+    cluster.signal.addEventListener("abort", cancel);
+    this.#ends.push(() => cluster.signal.removeEventListener("abort", cancel));
+    this.after(seconds, () => finish(late));
+  }
+
+  after(seconds: number, callback: () => void): void {
+    const look = () => {
+      callback();
+      this.look();
+    };
+    this.#ends.push(this.#clock.after(seconds, look));
+  }
+
+  look(): void {
+    this.#wake();
+  }
+
+  /** What `check` finds; else it throws what `fail` makes of the reason. */
+  async until<T>(check: () => T | undefined, fail: (reason: string) => Error): Promise<T> {
+    for (;;) {
+      const change = new Promise<void>((fulfil) => {
+        this.#wake = fulfil;
+      });
+      const found = check();
+      if (found !== undefined) return found;
+      if (this.#over) throw fail(this.#over);
+      await change;
+    }
+  }
+
+  end(): void {
+    for (const end of this.#ends) end();
+  }
 }
 
 /**
@@ -411,70 +463,48 @@ async function observe(object: KubeObject, awaiter: Awaiter, { cluster }: AwaitO
 export async function awaitReady(object: KubeObject, options: AwaitOptions): Promise<KubeObject> {
   const awaiter = AWAITERS[gvk(object)];
   if (!awaiter || isSkipped(options.inputs)) return object;
-  const { clock, cluster } = options;
-  const timers: (() => void)[] = [];
-  let [changed, over] = [() => {}, ""];
+  const { name } = object.metadata;
+  const limit = timeoutSeconds(options.timeout, options.inputs, awaiter.timeout ?? 600);
+  const wait = new Wait(options, name, limit, `'${name}' timed out waiting to be Ready`);
   let settled = false;
-  let live = object;
-  let progress: Progress = { done: false, errors: [] };
-
   const settleLater = (endpoints: KubeObject) => {
     if (!awaiter.settlesOn?.(endpoints, object)) return;
     settled = false;
-    timers.push(
-      clock.after(SETTLE_SECONDS, () => {
-        settled = true;
-        changed();
-      }),
-    );
+    wait.after(SETTLE_SECONDS, () => {
+      settled = true;
+    });
   };
-  const finish = (reason: string) => {
-    over = reason;
-    changed();
-  };
-  const cancel = () => finish(`Resource operation was cancelled for "${object.metadata.name}"`);
-  const limit = timeoutSeconds(options.timeout, options.inputs, awaiter.timeout ?? 600);
-  timers.push(clock.after(limit, () => finish(`'${object.metadata.name}' timed out waiting to be Ready`)));
-  cluster.signal.addEventListener("abort", cancel);
-
-  const view = await observe(object, awaiter, options, (_, changedObject) => {
-    if (changedObject.kind === "Endpoints") settleLater(changedObject);
-    changed();
-  });
+  let end = () => {};
   try {
+    const view = await observe(object, awaiter.related, options, (_, changed) => {
+      if (changed.kind === "Endpoints") settleLater(changed);
+      wait.look();
+    });
+    end = view.end;
     const known = awaiter.settlesOn ? view.all("Endpoints") : [];
     known.forEach(settleLater);
-    if (gvk(object).endsWith("/Ingress") && known.length === 0) {
-      timers.push(
-        clock.after(NO_ENDPOINTS_GRACE_SECONDS, () => {
-          settled ||= view.all("Endpoints").length === 0;
-          changed();
-        }),
-      );
-    }
-    for (;;) {
-      const change = new Promise<void>((fulfil) => {
-        changed = fulfil;
+    if (object.kind === "Ingress" && known.length === 0) {
+      wait.after(NO_ENDPOINTS_GRACE_SECONDS, () => {
+        settled ||= view.all("Endpoints").length === 0;
       });
-      const seen = view.own();
-      if (seen && isCurrent(seen, object)) {
-        live = seen;
-        progress = awaiter.check({ live, all: view.all, settled });
-        if (progress.done) {
-          options.report("");
-          return live;
-        }
-        if (progress.status) options.report(progress.status);
-      }
-      if (progress.failed) over = `Resource '${object.metadata.name}' was created but failed to initialize`;
-      if (cluster.signal.aborted) cancel();
-      if (over) throw new AwaitError(over, progress.errors, live);
-      await change;
     }
+    let live = object;
+    let errors: string[] = [];
+    const check = () => {
+      const seen = view.own();
+      if (!seen || !isCurrent(seen, object)) return undefined;
+      live = seen;
+      const progress = awaiter.check({ live, all: view.all, settled });
+      errors = progress.errors;
+      if (progress.failed)
+        throw new AwaitError(`Resource '${name}' was created but failed to initialize`, errors, live);
+      options.report(progress.done ? "" : (progress.status ?? ""));
+      return progress.done ? live : undefined;
+    };
+    return await wait.until(check, (reason) => new AwaitError(reason, errors, live));
   } finally {
-    for (const clear of timers) clear();
-    cluster.signal.removeEventListener("abort", cancel);
-    view.end();
+    wait.end();
+    end();
   }
 }
 
@@ -486,8 +516,8 @@ const isCurrent = (seen: KubeObject, written: KubeObject): boolean =>
 /** Judges a live object once, for a refresh. @throws {AwaitError} where it is not ready */
 export async function checkReady(live: KubeObject, options: AwaitOptions): Promise<void> {
   const awaiter = AWAITERS[gvk(live)];
-  if (!awaiter || awaiter.timeout !== undefined || isSkipped(options.inputs)) return;
-  const view = await observe(live, awaiter, options, () => {});
+  if (!awaiter || awaiter.timeout !== undefined || isSkipped(options.inputs)) return; // claims and volumes: on creation only
+  const view = await observe(live, awaiter.related, options, () => {});
   try {
     const { done, errors } = awaiter.check({ live, all: view.all, settled: true });
     if (!done)
@@ -509,38 +539,22 @@ const DELETION_SECONDS: Record<string, number> = {
  */
 export async function awaitGone(object: KubeObject, options: AwaitOptions): Promise<void> {
   if (isSkipped(options.inputs) && SKIPS_DELETION.has(gvk(object))) return;
-  const { cluster, clock, inputs, timeout } = options;
-  const { name, uid, namespace = "" } = object.metadata;
-  const limit = timeoutSeconds(timeout, inputs, DELETION_SECONDS[gvk(object)] ?? 300);
-  const informer = await cluster.informer(object.apiVersion, object.kind, namespace);
-  let [changed, over] = [() => {}, ""];
-  const finish = (reason: string) => {
-    over = reason;
-    changed();
-  };
-  const cancel = () => finish(`Resource operation was cancelled for "${name}"`);
-  const clear = clock.after(limit, () => finish(`Timed out waiting for deletion of ${gvk(object)} "${name}"`));
-  cluster.signal.addEventListener("abort", cancel);
-  const end = await informer.listen(() => changed());
+  const { name, uid } = object.metadata;
+  const limit = timeoutSeconds(options.timeout, options.inputs, DELETION_SECONDS[gvk(object)] ?? 300);
+  const wait = new Wait(options, name, limit, `Timed out waiting for deletion of ${gvk(object)} "${name}"`);
+  let end = () => {};
   try {
-    for (;;) {
-      const change = new Promise<void>((fulfil) => {
-        changed = fulfil;
-      });
-      const seen = informer.objects.get(name);
-      if (seen?.metadata.uid !== uid) return;
-      if (cluster.signal.aborted) cancel();
-      if (over) throw new AwaitError(over, [blockers(seen)].filter(Boolean), seen ?? object);
-      await change;
-    }
+    const view = await observe(object, [], options, () => wait.look());
+    end = view.end;
+    const isGone = () => (view.own()?.metadata.uid === uid ? undefined : true);
+    await wait.until(isGone, (reason) => new AwaitError(reason, blockers(view.own()), object));
   } finally {
-    clear();
-    cluster.signal.removeEventListener("abort", cancel);
+    wait.end();
     end();
   }
 }
 
-const blockers = (object: KubeObject | undefined): string => {
+const blockers = (object: KubeObject | undefined): string[] => {
   const finalizers = (object?.metadata.finalizers ?? []) as string[];
-  return finalizers.length > 0 ? `it still has the finalizers ${finalizers.join(", ")}` : "";
+  return finalizers.length > 0 ? [`it still has the finalizers ${finalizers.join(", ")}`] : [];
 };

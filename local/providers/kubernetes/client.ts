@@ -440,6 +440,7 @@ const unauthorized = () =>
 export type Listener = (type: "ADDED" | "MODIFIED" | "DELETED", object: KubeObject) => void;
 
 const RELIST_MILLISECONDS = 1000;
+const UNREACHABLE_MILLISECONDS = 60_000;
 
 /** All objects at one path by name, kept current by one list and one watch for as long as someone listens. */
 export class Informer {
@@ -453,12 +454,21 @@ export class Informer {
     readonly path: string,
   ) {}
 
-  /** Resolves when `objects` is filled; the listener is then told of every change. Call the result to end it. */
+  /**
+   * Resolves when `objects` is filled; the listener is then told of every change. Call the result to end it.
+   * @throws {ApiError} where the API server refuses the list; one that is out of reach is tried again for a minute
+   */
   async listen(listener: Listener): Promise<() => void> {
     this.#listeners.add(listener);
+    const end = () => this.#listeners.delete(listener);
     this.#running ??= this.#run();
-    await this.#synced;
-    return () => this.#listeners.delete(listener);
+    try {
+      await this.#synced;
+    } catch (error) {
+      end();
+      throw error;
+    }
+    return end;
   }
 
   #emit(type: Parameters<Listener>[0], object: KubeObject): void {
@@ -500,18 +510,24 @@ export class Informer {
   }
 
   async #run(): Promise<void> {
-    let synced = () => {};
-    this.#synced = new Promise((fulfil) => {
-      synced = fulfil;
+    let [synced, refused] = [() => {}, (_: unknown) => {}];
+    this.#synced = new Promise((fulfil, reject) => {
+      [synced, refused] = [fulfil, reject];
     });
-    let version: string | undefined;
+    const began = Date.now();
+    let [version, isSynced]: [string | undefined, boolean] = [undefined, false];
     while (this.#listeners.size > 0 && !this.client.signal.aborted) {
       try {
         version ??= await this.#list();
+        isSynced = true;
         synced();
         version = await this.#follow(version);
-      } catch {
-        version = undefined; // the waiting itself ends by its own timeout
+      } catch (error) {
+        version = undefined; // once filled, who waits has a timeout of its own
+        if (!isSynced && (error instanceof ApiError || Date.now() - began > UNREACHABLE_MILLISECONDS)) {
+          refused(error);
+          break;
+        }
         await new Promise((fulfil) => setTimeout(fulfil, RELIST_MILLISECONDS));
       }
     }
