@@ -304,6 +304,11 @@ class KubernetesProvider implements Provider {
       return { inputs: oldInputs ?? request.inputs };
     }
     const inputs = toObject({ ...kindOfType(type), ...request.inputs });
+    if (inputs.metadata.annotations?.["pulumi.com/waitFor"]) {
+      throw new Error(
+        "pulumi.com/waitFor needs the official kubernetes plugin: the simulated provider would not wait for it",
+      );
+    }
     this.#nameObject(inputs, request);
     const namespace = inputs.metadata.namespace;
     if (!namespace && (await this.#isNamespaced(inputs))) inputs.metadata.namespace = this.#namespace;

@@ -101,7 +101,7 @@ export interface DeleteRequest extends ResourceRequest {
   timeout: number;
 }
 
-export interface InvokeRequest {
+interface InvokeRequest {
   token: string;
   args: Properties;
   preview: boolean;

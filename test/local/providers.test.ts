@@ -435,6 +435,8 @@ describe("the simulated kubernetes plugin", function () {
   it("must refuse what it does not simulate", async () => {
     await assert.rejects(plugin.check("kubernetes:helm.sh/v3:Release", {}), /needs the official kubernetes plugin/);
     await assert.rejects(plugin.check("kubernetes:core/v1:ServicePatch", {}), /needs the official kubernetes plugin/);
+    const waiting = { metadata: { annotations: { "pulumi.com/waitFor": "condition=Ready" } } };
+    await assert.rejects(plugin.check(types.configMap, waiting), /needs the official kubernetes plugin/);
     await assert.rejects(plugin.check("kubernetes:core/v1:SecretList", {}), /list resources exist for compatibility/);
   });
 

@@ -3,7 +3,7 @@ import type { Informer, KubeObject, Listener } from "./client";
 /** Each change of an Endpoints object starts it anew. Source: pulumi-kubernetes, provider/pkg/await/service.go and ingress.go. */
 export const SETTLE_SECONDS = 10;
 /** An Ingress whose namespace shows no Endpoints at all is taken as settled after this. Source: await/ingress.go. */
-export const NO_ENDPOINTS_GRACE_SECONDS = 60;
+const NO_ENDPOINTS_GRACE_SECONDS = 60;
 
 export interface Clock {
   /** Calls back once; the result takes it back. */
@@ -18,7 +18,7 @@ export const systemClock: Clock = {
 };
 
 /** Where objects are seen: the client, or a test. */
-export interface Cluster {
+interface Cluster {
   informer(
     apiVersion: string,
     kind: string,
