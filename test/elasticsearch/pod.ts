@@ -122,7 +122,12 @@ export class Pod {
       logFile: join(this.set.directory, this.name, "log"),
       env: this.environment(this.set.container("containers", "elasticsearch")),
       hostsFile: this.set.hostsFile,
-      settings: { "network.bind_host": this.address, "path.logs": this.volume("logs") },
+      settings: {
+        "network.bind_host": this.address,
+        "path.logs": this.volume("logs"),
+        // A node without a master else answers after 30 s only.
+        "discovery.initial_state_timeout": "3s",
+      },
     });
   }
 

@@ -203,7 +203,8 @@ describe("Elasticsearch processes under the StatefulSet's settings", function ()
       pod(0).request("PUT", "/_cluster/settings", { persistent: { "cluster.routing.allocation.enable": value } });
     const replicas = (count: number) => pod(0).request("PUT", "/users/_settings", { number_of_replicas: count });
     await replicas(2);
-    await allReady();
+    const { body } = await pod(0).request("GET", "/_cluster/health?wait_for_status=green&timeout=120s");
+    assert.equal(body.status, "green");
     await allocation("primaries");
     await pod(2).stop("SIGKILL");
     assert.deepEqual(await pod(2).ready(), { code: 1, output: "Elasticsearch does not answer" });
