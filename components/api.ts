@@ -33,8 +33,8 @@ export interface ApiArgs {
 }
 
 export const API_LABELS = { "app.kubernetes.io/name": "backend" };
-export const API_PORT = 8080;
-export const DOCS_PORT = 8100;
+const API_PORT = 8080;
+const DOCS_PORT = 8100;
 const NAME = "backend";
 /** User of the image, in app/api/Dockerfile. */
 const USER = 1000;

@@ -88,7 +88,7 @@ export class DigitalOceanCluster extends pulumi.ComponentResource implements Clu
     this.provider = new k8s.Provider(
       name,
       // ConfigMaps and Secrets stay immutable: a change makes a new one, and rolls those who use it to it.
-      { kubeconfig: this.kubeconfig, clusterIdentifier: cluster.id },
+      { kubeconfig: this.kubeconfig, clusterIdentifier: cluster.id, enablePatchForce: true },
       { parent: this },
     );
     this.registerOutputs();

@@ -30,7 +30,7 @@ export class ExistingCluster extends pulumi.ComponentResource implements Cluster
     this.provider = new k8s.Provider(
       name,
       // The context is the cluster's identity: minikube and kind change their address with each start.
-      { kubeconfig: this.kubeconfig, clusterIdentifier: args.context },
+      { kubeconfig: this.kubeconfig, clusterIdentifier: args.context, enablePatchForce: true },
       { parent: this },
     );
     this.registerOutputs();

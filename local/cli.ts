@@ -1,6 +1,6 @@
 import { rmSync } from "node:fs";
 import { ExecaError, execa } from "execa";
-import { Listr } from "listr2";
+import { Listr, ListrLogger, ProcessOutput } from "listr2";
 import { adminKubeconfig, deleteCluster, isRunning, stopCluster } from "./cluster";
 import { registryPassword, registryUser, runningDaemon, startAccount, startRegistry, stopDaemons } from "./daemons";
 import { type Engine, engine, prepareProject, pulumi } from "./engine";
@@ -115,7 +115,7 @@ async function startPlatform(): Promise<Engine> {
         title: "Tools",
         task: async (context, task) => {
           // A terminal shows one line that moves; a log gets one now and then.
-          const every = process.stderr.isTTY ? 1 : 15;
+          const every = process.stdout.isTTY ? 1 : 15;
           context.tools = await obtainTools(allTools, (report) => {
             if (Math.round(report.elapsedSeconds) % every === 0) task.output = describe(report);
           });
@@ -146,7 +146,11 @@ async function startPlatform(): Promise<Engine> {
     ],
     {
       fallbackRenderer: "simple",
-      fallbackRendererCondition: () => !process.stderr.isTTY,
+      // What the engine prints may be read by a program: progress then goes to the other stream.
+      fallbackRendererCondition: () => !process.stdout.isTTY,
+      fallbackRendererOptions: {
+        logger: new ListrLogger({ processOutput: new ProcessOutput(process.stderr, process.stderr) }),
+      },
       registerSignalListeners: false,
     },
   );

@@ -23,7 +23,7 @@ export const registryUser = "hobnob";
 const runFile = () => join(stateDirectory(), "run.json");
 
 /** The daemons as they were last started; the port of a stopped one is its first choice for the next start. */
-export function lastRun(): Partial<Record<DaemonName, Daemon>> {
+function lastRun(): Partial<Record<DaemonName, Daemon>> {
   return existsSync(runFile()) ? JSON.parse(readFileSync(runFile(), "utf8")) : {};
 }
 

@@ -28,11 +28,13 @@ describe("the whole platform on the embedded default", function () {
     return result.stdout;
   };
   const unchanged = () => succeed("local", "preview", "--expect-no-changes");
-  // biome-ignore lint/suspicious/noExplicitAny: Kubernetes lists have as many shapes as kinds
-  const objects = async (...args: string[]): Promise<any[]> =>
+  // biome-ignore lint/suspicious/noExplicitAny: objects have as many shapes as kinds
+  type KubernetesObject = any;
+  const objects = async (...args: string[]): Promise<KubernetesObject[]> =>
     JSON.parse(await succeed("kubectl", "get", ...args, "--output", "json")).items;
   const outputs = async () => JSON.parse(await succeed("local", "stack", "output", "--json"));
-  const account = async (path: string, body?: object) => {
+  // biome-ignore lint/suspicious/noExplicitAny: the account's answers have as many shapes as paths
+  const account = async (path: string, body?: object): Promise<any> => {
     const { port } = JSON.parse(readFileSync(join(state, "run.json"), "utf8")).account;
     const response = await fetch(`http://127.0.0.1:${port}${path}`, {
       headers: { Authorization: "Bearer local-test", "Content-Type": "application/json" },
@@ -41,8 +43,10 @@ describe("the whole platform on the embedded default", function () {
     assert.ok(response.ok, `${path}: ${response.status} ${await response.clone().text()}`);
     return response.json();
   };
-  const ready = (pods: { status: { conditions: { type: string; status: string }[] } }[]) =>
-    pods.filter((pod) => pod.status.conditions.some(({ type, status }) => type === "Ready" && status === "True"));
+  const ready = (pods: KubernetesObject[]) =>
+    pods.filter((pod) =>
+      pod.status.conditions.some(({ type, status }: KubernetesObject) => type === "Ready" && status === "True"),
+    );
 
   before("npm start", () => succeed("start"));
 
@@ -61,10 +65,10 @@ describe("the whole platform on the embedded default", function () {
   it("must run three Elasticsearch pods, each Ready, on a node and a disk of its own", async () => {
     const pods = ready(await objects("pods", "-n", "hobnob", "-l", "app.kubernetes.io/name=elasticsearch"));
     assert.deepEqual(
-      pods.map((pod: any) => pod.metadata.name).sort(),
+      pods.map((pod: KubernetesObject) => pod.metadata.name).sort(),
       [0, 1, 2].map((i) => `elasticsearch-${i}`),
     );
-    assert.equal(new Set(pods.map((pod: any) => pod.spec.nodeName)).size, 3);
+    assert.equal(new Set(pods.map((pod: KubernetesObject) => pod.spec.nodeName)).size, 3);
     const claims = await objects("persistentvolumeclaims", "-n", "hobnob");
     assert.equal(claims.length, 3);
     for (const claim of claims) {

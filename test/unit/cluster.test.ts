@@ -197,8 +197,9 @@ describe("DigitalOcean cluster", () => {
   it("must reach the API server by a script that gets a token, and hold none itself", async () => {
     const { graph, made } = await digitalOcean();
     const provider = find(graph, PROVIDER, "cluster");
-    assert.deepEqual(Object.keys(provider.inputs), ["clusterIdentifier", "kubeconfig"]);
+    assert.deepEqual(Object.keys(provider.inputs), ["clusterIdentifier", "enablePatchForce", "kubeconfig"]);
     assert.equal(provider.inputs.clusterIdentifier, "cluster-id");
+    assert.equal(provider.inputs.enablePatchForce, true);
     assert.deepEqual(provider.secrets, ["kubeconfig"]);
     assert.equal(provider.inputs.kubeconfig, (await unwrap(made.kubeconfig)).value);
 
@@ -274,7 +275,7 @@ describe("existing cluster", () => {
       ["hobnob:platform:ExistingCluster", PROVIDER, NAMESPACE],
     );
     const { inputs, secrets } = find(graph, PROVIDER, "cluster");
-    assert.deepEqual(Object.keys(inputs), ["clusterIdentifier", "kubeconfig"]);
+    assert.deepEqual(Object.keys(inputs), ["clusterIdentifier", "enablePatchForce", "kubeconfig"]);
     assert.deepEqual([inputs.clusterIdentifier, secrets], ["minikube", ["kubeconfig"]]);
     const ca = Buffer.from("the ca").toString("base64");
     assert.deepEqual(JSON.parse(inputs.kubeconfig), {
