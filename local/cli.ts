@@ -3,7 +3,7 @@ import { ExecaError, execa } from "execa";
 import { Listr, ListrLogger, ProcessOutput } from "listr2";
 import { adminKubeconfig, deleteCluster, isRunning, stopCluster } from "./cluster";
 import { registryPassword, registryUser, runningDaemon, startAccount, startRegistry, stopDaemons } from "./daemons";
-import { type Engine, engine, prepareProject, pulumi } from "./engine";
+import { account, type Engine, engine, followMovedCluster, prepareProject, pulumi } from "./engine";
 import { stateDirectory } from "./paths";
 import { previewOffline } from "./preview";
 import { runTests } from "./testing";
@@ -124,11 +124,8 @@ async function startPlatform(): Promise<Engine> {
       {
         title: "Registry and simulated account",
         task: async (context) => {
-          const [, account] = await Promise.all([
-            startRegistry(context.tools.registry.path),
-            startAccount(process.env),
-          ]);
-          context.engine = engine(context.tools, account.port);
+          const [, daemon] = await Promise.all([startRegistry(context.tools.registry.path), startAccount(process.env)]);
+          context.engine = engine(context.tools, daemon.port);
         },
       },
       {
@@ -138,6 +135,7 @@ async function startPlatform(): Promise<Engine> {
           const registry = { server, repository: "hobnob/backend", username: registryUser, private: true };
           const secrets = { "hobnob:registryPassword": registryPassword() };
           await prepareProject(context.engine, "local", { "hobnob:registry": registry }, secrets);
+          await followMovedCluster(context.engine, "local");
           task.title = `Providers: ${Object.entries(context.engine.sources)
             .map(([name, source]) => `${name} (${source})`)
             .join(", ")}`;
@@ -163,13 +161,9 @@ const describe = ({ tool, phase, elapsedSeconds, estimatedSeconds }: Report) =>
 const run = (platform: Engine, args: string[]) => exitCode(pulumi(platform, args, { stdio: "inherit" }));
 
 /** What a destroy leaves on purpose: the owner decides about it, so it is named. */
-async function nameWhatIsLeft({ environment }: Engine): Promise<void> {
-  const ask = async (path: string) => {
-    const headers = { Authorization: `Bearer ${environment.DIGITALOCEAN_TOKEN}` };
-    return (await fetch(`${environment.DIGITALOCEAN_API_URL}/v2/${path}`, { headers })).json();
-  };
-  const { volumes } = (await ask("volumes")) as { volumes: { name: string; size_gigabytes: number }[] };
-  const { domains } = (await ask("domains")) as { domains: { name: string }[] };
+async function nameWhatIsLeft(platform: Engine): Promise<void> {
+  const { volumes } = await account<{ volumes: { name: string; size_gigabytes: number }[] }>(platform, "volumes");
+  const { domains } = await account<{ domains: { name: string }[] }>(platform, "domains");
   for (const { name, size_gigabytes } of volumes)
     console.log(`Kept: volume ${name} (${size_gigabytes} GiB), its data is yours`);
   for (const { name } of domains) console.log(`Kept: zone ${name}; its deletion needs hobnob:dns.deleteZone`);

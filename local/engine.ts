@@ -82,7 +82,7 @@ export async function prepareProject(
   const salt = kept.encryptionsalt ?? given.encryptionsalt;
   writeFileSync(file, stringify({ ...(salt && { encryptionsalt: salt }), config }));
 
-  if (!existsSync(join(stateDirectory(), "pulumi", ".pulumi", "stacks", "hobnob", `${stack}.json`))) {
+  if (!existsSync(checkpointFile(stack))) {
     await pulumi(engine, ["stack", "select", "--create", stack]);
   }
   for (const [key, value] of Object.entries(secrets)) {
@@ -90,6 +90,37 @@ export async function prepareProject(
       await pulumi(engine, ["config", "set", "--stack", stack, "--secret", key], { input: value });
     }
   }
+}
+
+/**
+ * A cluster whose port was taken while it was stopped has moved. The engine reads a resource again only in a refresh, and
+ * a refresh of all would ask the old address: the cluster alone is read again.
+ */
+export async function followMovedCluster(engine: Engine, stack: string): Promise<void> {
+  const [now] = (await account<{ kubernetes_clusters: { endpoint: string }[] }>(engine, "kubernetes/clusters"))
+    .kubernetes_clusters;
+  const known = checkpoint(stack).find(({ type }) => type === "digitalocean:index/kubernetesCluster:KubernetesCluster");
+  if (!now || !known || known.outputs?.endpoint === now.endpoint) return;
+  await pulumi(engine, ["refresh", "--stack", stack, "--yes", "--skip-preview", "--target", known.urn]);
+}
+
+/** What the simulated account answers to a GET below `/v2/`. */
+export async function account<Answer>({ environment }: Engine, path: string): Promise<Answer> {
+  const headers = { Authorization: `Bearer ${environment.DIGITALOCEAN_TOKEN}` };
+  return (await (await fetch(`${environment.DIGITALOCEAN_API_URL}/v2/${path}`, { headers })).json()) as Answer;
+}
+
+interface StateResource {
+  urn: string;
+  type: string;
+  outputs?: Record<string, unknown>;
+}
+
+const checkpointFile = (stack: string) =>
+  join(stateDirectory(), "pulumi", ".pulumi", "stacks", "hobnob", `${stack}.json`);
+
+function checkpoint(stack: string): StateResource[] {
+  return JSON.parse(readFileSync(checkpointFile(stack), "utf8")).checkpoint?.latest?.resources ?? [];
 }
 
 /** Named in the project's file, so that neither the PATH nor a download decides which plugin is run. */

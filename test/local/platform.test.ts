@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { execa } from "execa";
@@ -71,9 +73,10 @@ describe("the whole platform on the embedded default", function () {
     assert.equal(new Set(pods.map((pod: KubernetesObject) => pod.spec.nodeName)).size, 3);
     const claims = await objects("persistentvolumeclaims", "-n", "hobnob");
     assert.equal(claims.length, 3);
+    const { storageClass } = await outputs();
     for (const claim of claims) {
       assert.equal(claim.status.phase, "Bound");
-      assert.equal(claim.spec.storageClassName, (await outputs()).storageClass);
+      assert.equal(claim.spec.storageClassName, storageClass);
     }
   });
 
@@ -169,6 +172,27 @@ describe("the whole platform on the embedded default", function () {
     await succeed("start");
     await unchanged();
     await deployedDigestIsInTheRegistry();
+  });
+
+  it("must come up elsewhere when its ports were taken meanwhile", async () => {
+    const { account: daemon, registry } = JSON.parse(readFileSync(join(state, "run.json"), "utf8"));
+    const { kubernetes_clusters: clusters } = await account("/v2/kubernetes/clusters");
+    await succeed("stop");
+    const ports = [daemon.port, registry.port, Number(new URL(clusters[0].endpoint).port)];
+    const servers = await Promise.all(
+      ports.map(async (port) => {
+        const server = createServer().listen(port, "127.0.0.1");
+        await once(server, "listening");
+        return server;
+      }),
+    );
+    try {
+      await succeed("start");
+      await unchanged();
+      await deployedDigestIsInTheRegistry();
+    } finally {
+      for (const server of servers) server.close();
+    }
   });
 
   it("must survive the machine's restart", async () => {
