@@ -4,7 +4,7 @@ import { Listr, ListrLogger, ProcessOutput } from "listr2";
 import { adminKubeconfig, deleteCluster, isRunning, stopCluster } from "./cluster";
 import { registryPassword, registryUser, runningDaemon, startAccount, startRegistry, stopDaemons } from "./daemons";
 import { account, type Engine, engine, followMovedCluster, prepareProject, pulumi } from "./engine";
-import { stateDirectory } from "./paths";
+import { cloneDirectory, stateDirectory } from "./paths";
 import { previewOffline } from "./preview";
 import { runTests } from "./testing";
 import { obtainTools, type Report, type ToolName } from "./tools";
@@ -77,7 +77,9 @@ async function local(args: string[]): Promise<number> {
     return 1;
   }
   const platform = await startPlatform();
-  const code = await run(platform, args);
+  // The settings are the clone's own file: the copy is written anew before each run.
+  const here = args[0] === "config" ? { cwd: cloneDirectory } : {};
+  const code = await run(platform, here.cwd ? [...args, "--stack", "local"] : args, here);
   if (args[0] === "destroy" && code === 0) await nameWhatIsLeft(platform);
   if (interrupted) await stop();
   return code;
@@ -158,7 +160,8 @@ async function startPlatform(): Promise<Engine> {
 const describe = ({ tool, phase, elapsedSeconds, estimatedSeconds }: Report) =>
   `${tool}: ${phase}, ${Math.round(elapsedSeconds)} s of about ${Math.round(estimatedSeconds)} s`;
 
-const run = (platform: Engine, args: string[]) => exitCode(pulumi(platform, args, { stdio: "inherit" }));
+const run = (platform: Engine, args: string[], options: { cwd?: string } = {}) =>
+  exitCode(pulumi(platform, args, { ...options, stdio: "inherit" }));
 
 /** What a destroy leaves on purpose: the owner decides about it, so it is named. */
 async function nameWhatIsLeft(platform: Engine): Promise<void> {

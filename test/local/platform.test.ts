@@ -181,7 +181,7 @@ describe("the whole platform on the embedded default", function () {
     const ports = [daemon.port, registry.port, Number(new URL(clusters[0].endpoint).port)];
     const servers = await Promise.all(
       ports.map(async (port) => {
-        const server = createServer().listen(port, "127.0.0.1");
+        const server = createServer((socket) => socket.destroy()).listen(port, "127.0.0.1");
         await once(server, "listening");
         return server;
       }),
