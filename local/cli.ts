@@ -5,6 +5,7 @@ import { adminKubeconfig, deleteCluster, isRunning, stopCluster } from "./cluste
 import { registryPassword, registryUser, runningDaemon, startAccount, startRegistry, stopDaemons } from "./daemons";
 import { account, type Engine, engine, followMovedCluster, prepareProject, pulumi } from "./engine";
 import { cloneDirectory, stateDirectory } from "./paths";
+import { releaseDeadLock, resolvePending } from "./pending";
 import { previewOffline } from "./preview";
 import { runTests } from "./testing";
 import { obtainTools, type Report, type ToolName } from "./tools";
@@ -137,7 +138,9 @@ async function startPlatform(): Promise<Engine> {
           const registry = { server, repository: "hobnob/backend", username: registryUser, private: true };
           const secrets = { "hobnob:registryPassword": registryPassword() };
           await prepareProject(context.engine, "local", { "hobnob:registry": registry }, secrets);
+          await releaseDeadLock(context.engine, "local");
           await followMovedCluster(context.engine, "local");
+          await resolvePending(context.engine, "local", context.tools.kubectl.path);
           task.title = `Providers: ${Object.entries(context.engine.sources)
             .map(([name, source]) => `${name} (${source})`)
             .join(", ")}`;

@@ -99,7 +99,7 @@ export async function prepareProject(
 export async function followMovedCluster(engine: Engine, stack: string): Promise<void> {
   const [now] = (await account<{ kubernetes_clusters: { endpoint: string }[] }>(engine, "kubernetes/clusters"))
     .kubernetes_clusters;
-  const known = checkpoint(stack).find(({ type }) => type === "digitalocean:index/kubernetesCluster:KubernetesCluster");
+  const known = checkpoint(stack).resources?.find(({ type }) => type.endsWith(":KubernetesCluster"));
   if (!now || !known || known.outputs?.endpoint === now.endpoint) return;
   await pulumi(engine, ["refresh", "--stack", stack, "--yes", "--skip-preview", "--target", known.urn]);
 }
@@ -110,17 +110,25 @@ export async function account<Answer>({ environment }: Engine, path: string): Pr
   return (await (await fetch(`${environment.DIGITALOCEAN_API_URL}/v2/${path}`, { headers })).json()) as Answer;
 }
 
-interface StateResource {
+/** A resource as the state keeps it. */
+export interface StateResource {
   urn: string;
   type: string;
+  inputs?: Record<string, unknown>;
   outputs?: Record<string, unknown>;
+}
+
+interface Checkpoint {
+  resources?: StateResource[];
+  pending_operations?: { type: string; resource: StateResource }[];
 }
 
 const checkpointFile = (stack: string) =>
   join(stateDirectory(), "pulumi", ".pulumi", "stacks", "hobnob", `${stack}.json`);
 
-function checkpoint(stack: string): StateResource[] {
-  return JSON.parse(readFileSync(checkpointFile(stack), "utf8")).checkpoint?.latest?.resources ?? [];
+/** The stack's state as the engine last wrote it. */
+export function checkpoint(stack: string): Checkpoint {
+  return JSON.parse(readFileSync(checkpointFile(stack), "utf8")).checkpoint?.latest ?? {};
 }
 
 /** Named in the project's file, so that neither the PATH nor a download decides which plugin is run. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
@@ -50,7 +50,47 @@ describe("the whole platform on the embedded default", function () {
       pod.status.conditions.some(({ type, status }: KubernetesObject) => type === "Ready" && status === "True"),
     );
 
-  before("npm start", () => succeed("start"));
+  const processes = () =>
+    execFileSync("ps", ["-ww", "-eo", "pid=,args="], { encoding: "utf8" })
+      .split("\n")
+      .filter((line) => line.includes(state));
+
+  /** Starts the platform and ends it at a line of the engine's: `group` is the terminal's process group. */
+  async function cutOff(line: string, end: (group: number) => void): Promise<number | null> {
+    const terminal = spawn(process.execPath, [join(cloneDirectory, "local", "bootstrap.mjs"), "start"], {
+      cwd: cloneDirectory,
+      // A group of its own, as a shell gives each command: Ctrl-C reaches all of it.
+      detached: true,
+      env: { ...process.env, HOBNOB_LOCAL_STATE: state },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const { pid } = terminal;
+    assert.ok(pid);
+    const exit = once(terminal, "exit");
+    let seen = "";
+    for await (const chunk of terminal.stdout) {
+      seen += chunk;
+      if (seen.includes(line)) break;
+    }
+    assert.ok(seen.includes(line), `never seen: ${line}\n${seen}`);
+    end(pid);
+    return (await exit)[0];
+  }
+
+  const killEverything = () => {
+    for (const line of processes()) process.kill(Number.parseInt(line.trim(), 10), "SIGKILL");
+  };
+
+  before("npm start, killed while the cluster is made, cut off by Ctrl-C later, and at last left alone", async () => {
+    await cutOff("KubernetesCluster cluster creating", (group) => {
+      process.kill(-group, "SIGKILL");
+      killEverything();
+    });
+    const code = await cutOff("StatefulSet elasticsearch creating", (group) => process.kill(-group, "SIGINT"));
+    assert.equal(code, 130);
+    assert.deepEqual(processes(), [], "Ctrl-C left processes");
+    await succeed("start");
+  });
 
   after("npm run reset", async () => {
     await run(["reset"]);
@@ -196,7 +236,7 @@ describe("the whole platform on the embedded default", function () {
   });
 
   it("must survive the machine's restart", async () => {
-    execFileSync("pkill", ["-KILL", "-f", state]);
+    killEverything();
     await succeed("start");
     await unchanged();
   });

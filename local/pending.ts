@@ -1,0 +1,114 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { execa } from "execa";
+import { adminKubeconfig, isRunning } from "./cluster";
+import { account, checkpoint, type Engine, pulumi, type StateResource } from "./engine";
+import { stateDirectory } from "./paths";
+
+/**
+ * A creation that was cut off may have made its object all the same: the state does not know it, and the next creation
+ * would end in "already exists". Each is looked up by what names it, then imported, or cleared where there is none. The
+ * account and the cluster are this stack's alone, so what has the name is its own.
+ */
+export async function resolvePending(engine: Engine, stack: string, kubectl: string): Promise<void> {
+  const pending = checkpoint(stack).pending_operations ?? [];
+  if (pending.length === 0) return;
+  const found: string[] = [];
+  for (const { type, resource } of pending) {
+    const id = type === "creating" ? await idOf(engine, resource, kubectl) : undefined;
+    if (id) found.push(resource.urn, id);
+  }
+  console.error(
+    `An earlier run was cut off: of ${pending.length} unfinished operations ${found.length / 2} had made their object, which is taken up.`,
+  );
+  const imports = found.flatMap((word) => ["--import-pending-creates", word]);
+  const options = ["--yes", "--skip-preview", "--clear-pending-creates", ...imports];
+  await pulumi(engine, ["refresh", "--stack", stack, ...options]);
+}
+
+/** A killed engine leaves its lock behind, which would refuse every later run; the lock of one that lives stays. */
+export async function releaseDeadLock(engine: Engine, stack: string): Promise<void> {
+  const locks = join(stateDirectory(), "pulumi", ".pulumi", "locks", "organization", "hobnob", stack);
+  const files = existsSync(locks) ? readdirSync(locks) : [];
+  const owners = files.map((file) => JSON.parse(readFileSync(join(locks, file), "utf8")) as { pid: number });
+  if (owners.length > 0 && !owners.some(({ pid }) => isAlive(pid))) {
+    await pulumi(engine, ["cancel", "--yes", "--stack", stack]);
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+const idOf = (engine: Engine, resource: StateResource, kubectl: string): Promise<string | undefined> =>
+  resource.type.startsWith("kubernetes:") ? kubernetesId(resource, kubectl) : accountId(engine, resource);
+
+async function kubernetesId({ inputs = {} }: StateResource, kubectl: string): Promise<string | undefined> {
+  if (!isRunning()) return undefined;
+  const { apiVersion, kind, metadata } = inputs as Record<"apiVersion" | "kind", string> & {
+    metadata: { name: string; namespace?: string };
+  };
+  const [version, group = ""] = apiVersion.split("/").reverse();
+  const { name, namespace } = metadata;
+  const args = ["get", `${kind}.${version}.${group}`, name, ...(namespace ? ["--namespace", namespace] : [])];
+  const { exitCode } = await execa(kubectl, args, { env: { KUBECONFIG: adminKubeconfig() }, reject: false });
+  if (exitCode !== 0) return undefined;
+  return namespace ? `${namespace}/${name}` : name;
+}
+
+interface Named {
+  id: string;
+  name: string;
+}
+
+async function accountId(engine: Engine, { type, inputs = {} }: StateResource): Promise<string | undefined> {
+  const byName = (objects: Named[]) => objects.find(({ name }) => name === inputs.name)?.id;
+  switch (type.split(":").at(-1)) {
+    case "Vpc":
+      return byName((await account<{ vpcs: Named[] }>(engine, "vpcs")).vpcs);
+    case "KubernetesCluster":
+      return runningCluster(engine, String(inputs.name));
+    case "KubernetesNodePool": {
+      const pools = `kubernetes/clusters/${inputs.clusterId}/node_pools`;
+      return byName((await account<{ node_pools: Named[] }>(engine, pools)).node_pools);
+    }
+    case "Domain":
+      return (await account<{ domains: Named[] }>(engine, "domains")).domains.find(({ name }) => name === inputs.name)
+        ?.name;
+    case "Certificate":
+      return (
+        byName((await account<{ certificates: Named[] }>(engine, "certificates")).certificates) && `${inputs.name}`
+      );
+    case "DnsRecord": {
+      type Record = Named & { type: string; data: string };
+      const path = `domains/${inputs.domain}/records?per_page=200`;
+      const { domain_records: records } = await account<{ domain_records: Record[] }>(engine, path);
+      const record = records.find(
+        ({ name, type, data }) => name === inputs.name && type === inputs.type && data === inputs.value,
+      );
+      return record && `${inputs.domain},${record.id}`;
+    }
+    default:
+      return undefined;
+  }
+}
+
+/** A cluster goes on being made without the engine: what needs it can only go on when it runs. */
+async function runningCluster(engine: Engine, name: string): Promise<string | undefined> {
+  type Cluster = Named & { status: { state: string } };
+  for (let waited = 0; waited < 300; waited++) {
+    const { kubernetes_clusters: clusters } = await account<{ kubernetes_clusters: Cluster[] }>(
+      engine,
+      "kubernetes/clusters",
+    );
+    const cluster = clusters.find((one) => one.name === name);
+    if (cluster?.status.state !== "provisioning") return cluster?.id;
+    await sleep(1000);
+  }
+  return undefined;
+}
