@@ -7,7 +7,10 @@ import { parseQuantity } from "../capacity";
 
 export interface ElasticsearchArgs {
   namespace: pulumi.Input<string>;
-  /** Class of each node's disk. It must allow expansion for `diskSize` to grow later. */
+  /**
+   * Class of each node's disk. It must allow expansion for `diskSize` to grow later. Another one replaces the set, which
+   * stops every node, and holds only for disks made after that.
+   */
   storageClassName: pulumi.Input<string>;
   /** Nodes of the one cluster: 1, or 3 and more, since of two each would need the other to elect a master. */
   replicas: number;
@@ -182,10 +185,10 @@ export class Elasticsearch extends pulumi.ComponentResource {
       {
         parent: this,
         dependsOn: args.workers,
-        // Claims that exist don't follow it, but the provider would replace the set for it, and so stop every node.
-        ignoreChanges: ["spec.volumeClaimTemplates"],
-        // Three nodes in turn, each until the cluster is green again.
-        customTimeouts: { create: "15m", update: "30m" },
+        // Claims that exist don't follow the size, but the provider would replace the set for it, and so stop every node.
+        ignoreChanges: ["spec.volumeClaimTemplates[0].spec.resources"],
+        // On an update one node after the other, each until the cluster is green again.
+        customTimeouts: { create: "15m", update: `${10 * args.replicas}m` },
       },
     );
     pulumi.all([statefulSet.spec, statefulSet.metadata.namespace]).apply(([spec, inNamespace]) => {

@@ -112,7 +112,7 @@ describe("Elasticsearch", () => {
     ]);
   });
 
-  it("must start all nodes at once and restart them one at a time", () => {
+  it("must start all nodes at once and restart them one at a time, with time for each", async () => {
     const { inputs, customTimeouts } = find(graph, STATEFUL_SET);
     const { podManagementPolicy, updateStrategy, replicas, selector, template } = inputs.spec;
     assert.equal(inputs.metadata.name, "elasticsearch");
@@ -122,13 +122,14 @@ describe("Elasticsearch", () => {
     assert.deepEqual(selector, { matchLabels: LABELS });
     assert.deepEqual(template.metadata, { labels: LABELS });
     assert.deepEqual(customTimeouts, { create: "15m", update: "30m" });
+    assert.equal(find(await graphOf({ replicas: 5 }), STATEFUL_SET).customTimeouts.update, "50m");
     assert.deepEqual(find(graph, "kubernetes:policy/v1:PodDisruptionBudget").inputs.spec, {
       maxUnavailable: 1,
       selector: { matchLabels: LABELS },
     });
   });
 
-  it("must give each node a disk that outlives it, and never replace the set for a change of it", () => {
+  it("must give each node a disk that outlives it, and never replace the set for its size, which alone is ignored", () => {
     const { inputs, ignoreChanges } = find(graph, STATEFUL_SET);
     assert.deepEqual(inputs.spec.volumeClaimTemplates, [
       {
@@ -141,7 +142,7 @@ describe("Elasticsearch", () => {
       },
     ]);
     assert.deepEqual(inputs.spec.persistentVolumeClaimRetentionPolicy, { whenDeleted: "Retain", whenScaled: "Retain" });
-    assert.deepEqual(ignoreChanges, ["spec.volumeClaimTemplates"]);
+    assert.deepEqual(ignoreChanges, ["spec.volumeClaimTemplates[0].spec.resources"]);
   });
 
   it("must say that a changed size leaves the disks as they are, and how to grow them", () => {
