@@ -14,6 +14,8 @@ const response = await fetch(url, { headers, signal: AbortSignal.timeout(30_000)
   fail(`${url.origin} can't be reached (${error.cause?.code ?? error.cause?.message ?? error.message})`),
 );
 if (response.status === 401) fail(`${url.origin} refuses DIGITALOCEAN_TOKEN (401); it may have expired`);
+if (response.status === 403)
+  fail(`${url.origin} forbids it to DIGITALOCEAN_TOKEN (403); the token needs the scope kubernetes:access_cluster`);
 if (response.status === 404) fail("DIGITALOCEAN_TOKEN's account has no such cluster (404)");
 if (!response.ok) fail(`${url.origin} answers ${response.status} ${(await response.text()).slice(0, 200)}`);
 

@@ -104,6 +104,14 @@ describe("cluster credential", () => {
     );
   });
 
+  it("must name the scope that the token lacks", async () => {
+    answer = { status: 403, body: { id: "forbidden", message: "You are not authorized to perform this operation" } };
+    assert.deepEqual(
+      await run({ DIGITALOCEAN_TOKEN: "narrow", DIGITALOCEAN_API_URL: api }),
+      failure(`${api} forbids it to DIGITALOCEAN_TOKEN (403); the token needs the scope kubernetes:access_cluster`),
+    );
+  });
+
   it("must say that the account does not have the cluster", async () => {
     answer = { status: 404, body: { id: "not_found" } };
     assert.deepEqual(
@@ -133,7 +141,7 @@ describe("cluster credential", () => {
   });
 
   it("must never print the account's token", async () => {
-    for (const status of [200, 401, 404, 500]) {
+    for (const status of [200, 401, 403, 404, 500]) {
       answer = { ...answer, status };
       const { stdout, stderr } = await run({ DIGITALOCEAN_TOKEN: "the-account's", DIGITALOCEAN_API_URL: api });
       assert.equal(`${stdout}${stderr}`.includes("the-account's"), false);
