@@ -59,7 +59,7 @@ export = async (): Promise<Outputs> => {
   const protect = config.cluster.provider === "digitalocean" && config.cluster.protect;
   const zone =
     dns.zone === "none" ? undefined : new Zone("zone", { domain, zone: dns.zone, deleteZone: dns.deleteZone, protect });
-  const coveredHosts = tls.enabled ? [hosts.api, hosts.docs, ...tls.hosts] : [];
+  const coveredHosts = tls.enabled ? [...new Set([hosts.api, hosts.docs, ...tls.hosts])] : [];
   const certificate =
     zone && tls.enabled ? new Certificate("certificate", { domain: zone.domain, hosts: coveredHosts }) : undefined;
 
@@ -100,12 +100,13 @@ export = async (): Promise<Outputs> => {
     },
     onCluster,
   );
-  if (config.api.autoscaling) new MetricsServer("metrics-server", placement, onCluster);
+  if (config.api.autoscaling && config.cluster.provider === "digitalocean")
+    new MetricsServer("metrics-server", placement, onCluster);
 
-  const route = { namespace, className: ingress.className, serviceName: api.serviceName, rateLimit };
-  const awaitAddress = ingress.address !== undefined;
-  new Route("api", { ...route, host: hosts.api, port: api.apiPort, awaitAddress }, onCluster);
-  new Route("docs", { ...route, host: hosts.docs, port: api.docsPort, awaitAddress }, onCluster);
+  const { expose } = controller;
+  const route = { namespace, className: ingress.className, serviceName: api.serviceName, rateLimit, expose };
+  new Route("api", { ...route, host: hosts.api, port: api.apiPort }, onCluster);
+  new Route("docs", { ...route, host: hosts.docs, port: api.docsPort }, onCluster);
 
   return {
     contractVersion,

@@ -32,7 +32,7 @@ export interface PlatformOutputs {
   ingressClass: string;
   /** The namespace of the application. */
   namespace: string;
-  /** Inside the cluster: `http://elasticsearch.<namespace>:9200`. */
+  /** Inside the cluster, for the API's pods alone: `http://elasticsearch.<namespace>.svc:9200`. */
   elasticsearchUrl: string;
   /** What runs, by digest: `repository@sha256:…` by workload. */
   images: { backend: string };

@@ -26,8 +26,8 @@ export interface ApiArgs {
   spread: "hard" | "soft";
   /** Machines that the pods are limited to. @default all */
   nodeSelector?: Record<string, string>;
-  /** Namespace of the ingress controller, which alone may reach the pods; its name, so that nothing waits for it. */
-  ingressNamespace: pulumi.Input<string>;
+  /** Namespace of the ingress controller, which alone may reach the pods. A plain name: a policy need not wait for it. */
+  ingressNamespace: string;
   /** Machines that must outlive the pods on destroy. */
   workers: pulumi.Resource[];
 }
@@ -110,8 +110,13 @@ export class Api extends pulumi.ComponentResource {
           template: { metadata: { labels: API_LABELS }, spec: podSpec(args) },
         },
       },
-      // On destroy the machines must wait for the pods: no value carries that.
-      { parent: this, dependsOn: args.workers },
+      {
+        parent: this,
+        // On destroy the machines must wait for the pods: no value carries that.
+        dependsOn: args.workers,
+        // Ready only after Elasticsearch, which is given 15 minutes to form; the default is 10.
+        customTimeouts: { create: "20m", update: "20m" },
+      },
     );
 
     if (autoscaling) {
@@ -221,9 +226,7 @@ function spreadOverMachines(spread: ApiArgs["spread"]): k8s.types.input.core.v1.
   return { ...machines, whenUnsatisfiable: "DoNotSchedule", minDomains: 2 };
 }
 
-function fromIngressController(
-  namespace: pulumi.Input<string>,
-): k8s.types.input.networking.v1.NetworkPolicyIngressRule {
+function fromIngressController(namespace: string): k8s.types.input.networking.v1.NetworkPolicyIngressRule {
   return {
     from: [
       {

@@ -1,6 +1,5 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import { unknown } from "@pulumi/pulumi/output";
 import { INGRESS_REQUESTS } from "../capacity";
 
 /**
@@ -31,7 +30,7 @@ export interface IngressControllerArgs {
   /** Largest request body of Ingresses that set none, as NGINX writes it, such as `1m`. */
   maxBodySize: string;
   loadBalancer: {
-    /** Name of the balancer in the account. */
+    /** Name of the balancer in the account; with another class than `nginx`, the class is appended. */
     name: string;
     /** Nodes of the balancer, 1 to 200. */
     sizeUnit: number;
@@ -54,7 +53,8 @@ export class IngressController extends pulumi.ComponentResource {
   readonly address?: pulumi.Output<string>;
   /** IPv6 address of the balancer; absent where there is none, undefined inside where the balancer has no such address. */
   readonly ipv6?: pulumi.Output<string | undefined>;
-  readonly namespace: pulumi.Output<string>;
+  /** Known without the namespace being there, so that who only names it doesn't wait for it. */
+  readonly namespace: string;
 
   constructor(name: string, args: IngressControllerArgs, opts?: pulumi.ComponentResourceOptions) {
     super("hobnob:platform:IngressController", name, {}, opts);
@@ -63,11 +63,12 @@ export class IngressController extends pulumi.ComponentResource {
     const parent = { parent: this };
     const labels = { "app.kubernetes.io/name": NAME, "app.kubernetes.io/instance": className };
 
+    this.namespace = ofClass(NAME, className);
     const namespace = new k8s.core.v1.Namespace(
       name,
       {
         metadata: {
-          name: className === "nginx" ? NAME : `${NAME}-${className}`,
+          name: this.namespace,
           // Host ports are more than the standards `restricted` and `baseline` allow.
           labels: { "pod-security.kubernetes.io/enforce": expose === "HostPort" ? "privileged" : "restricted" },
         },
@@ -137,11 +138,13 @@ export class IngressController extends pulumi.ComponentResource {
       }
     }
 
-    this.namespace = namespace.metadata.name;
     this.className = ingressClass.metadata.name;
     this.registerOutputs();
   }
 }
+
+/** What two controllers must not share: a balancer of the same name would be taken over by the second. */
+const ofClass = (name: string, className: string) => (className === "nginx" ? name : `${name}-${className}`);
 
 function rejectSharedHostPort({ expose, spread, replicas }: IngressControllerArgs) {
   if (expose !== "HostPort" || spread === "hard" || replicas === 1) return;
@@ -153,7 +156,7 @@ function rejectSharedHostPort({ expose, spread, replicas }: IngressControllerArg
 
 /** A preview of a new balancer can't know its address; an update has waited for it. */
 function noAddress(): string {
-  if (pulumi.runtime.isDryRun()) return unknown as unknown as string;
+  if (pulumi.runtime.isDryRun()) return pulumi.unknown as unknown as string;
   throw new pulumi.RunError("The balancer has no IPv4 address; see: kubectl describe service --all-namespaces");
 }
 
@@ -291,14 +294,16 @@ function controllerArguments({ expose, allowEmptyHost }: IngressControllerArgs, 
     `-leader-election-lock-name=${LEADER_LOCK}`,
     `-allow-empty-ingress-host=${allowEmptyHost}`,
     "-log-format=json",
-    // By name and not by output: the Service waits for its balancer, which waits for these pods.
-    ...(expose === "LoadBalancer" ? ["-report-ingress-status", `-external-service=${NAME}`] : []),
+    // By name and not by output: the Service waits for its balancer, which waits for these pods. It gives Ingresses their
+    // address, and the number of pods that a rate limit is divided by.
+    ...(expose === "HostPort" ? [] : [`-external-service=${NAME}`]),
+    ...(expose === "LoadBalancer" ? ["-report-ingress-status"] : []),
   ];
 }
 
 function createService(
   name: string,
-  { expose, loadBalancer }: IngressControllerArgs,
+  { className, expose, loadBalancer }: IngressControllerArgs,
   metadata: Metadata,
   labels: Labels,
   opts: pulumi.CustomResourceOptions,
@@ -317,7 +322,7 @@ function createService(
   return new k8s.core.v1.Service(
     name,
     {
-      metadata: { ...metadata, name: NAME, labels, annotations: balancerAnnotations(loadBalancer) },
+      metadata: { ...metadata, name: NAME, labels, annotations: balancerAnnotations(className, loadBalancer) },
       spec: {
         type: "LoadBalancer",
         selector: labels,
@@ -336,9 +341,12 @@ function createService(
 }
 
 /** https://github.com/digitalocean/digitalocean-cloud-controller-manager/blob/master/docs/controllers/services/annotations.md */
-function balancerAnnotations({ name, sizeUnit, certificateName }: IngressControllerArgs["loadBalancer"]) {
+function balancerAnnotations(
+  className: string,
+  { name, sizeUnit, certificateName }: IngressControllerArgs["loadBalancer"],
+) {
   return {
-    [`${BALANCER}name`]: name,
+    [`${BALANCER}name`]: ofClass(name, className),
     // The default, REGIONAL_NETWORK, works on packets: no TLS, no redirect, no X-Forwarded-For.
     [`${BALANCER}type`]: "REGIONAL",
     [`${BALANCER}size-unit`]: String(sizeUnit),
@@ -392,12 +400,15 @@ export interface RouteArgs {
   host: string;
   serviceName: pulumi.Input<string>;
   port: number;
-  /** Requests that one client may make: each second, and at once above that. The rest is answered 429. */
+  /**
+   * Requests that one client may make of the controller, with HostPort of each of its pods: each second, and at once above
+   * that. The rest is answered 429.
+   */
   rateLimit?: { requestsPerSecond: number; burst: number };
   /** Largest request body, as NGINX writes it. @default the controller's */
   maxBodySize?: string;
-  /** Whether the Ingress is to get an address; it gets none from a controller without a balancer. @default true */
-  awaitAddress?: boolean;
+  /** `expose` of the class's controller: without a balancer the Ingress gets no address. @default LoadBalancer */
+  expose?: IngressControllerArgs["expose"];
 }
 
 /** Brings the requests of a host to a Service. */
@@ -422,7 +433,7 @@ export class Route extends pulumi.ComponentResource {
 }
 
 /** https://docs.nginx.com/nginx-ingress-controller/configuration/ingress-resources/advanced-configuration-with-annotations/ */
-function routeAnnotations({ rateLimit, maxBodySize, awaitAddress = true }: RouteArgs): Record<string, string> {
+function routeAnnotations({ rateLimit, maxBodySize, expose = "LoadBalancer" }: RouteArgs): Record<string, string> {
   return {
     ...(maxBodySize !== undefined && { "nginx.org/client-max-body-size": maxBodySize }),
     ...(rateLimit && {
@@ -433,9 +444,9 @@ function routeAnnotations({ rateLimit, maxBodySize, awaitAddress = true }: Route
       "nginx.org/limit-req-key": "$" + "{binary_remote_addr}",
       "nginx.org/limit-req-zone-size": "10m",
       "nginx.org/limit-req-reject-code": "429",
-      // The limit is the controller's, not each pod's.
-      "nginx.org/limit-req-scale": "true",
+      // Divided by the ready pods behind the controller's Service: without one each pod has the whole limit.
+      ...(expose !== "HostPort" && { "nginx.org/limit-req-scale": "true" }),
     }),
-    ...(!awaitAddress && { "pulumi.com/skipAwait": "true" }),
+    ...(expose !== "LoadBalancer" && { "pulumi.com/skipAwait": "true" }),
   };
 }

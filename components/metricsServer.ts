@@ -20,7 +20,10 @@ const LABELS = { "k8s-app": NAME };
 const RBAC = "rbac.authorization.k8s.io";
 const USER = 1000;
 
-/** CPU and memory of pods for the autoscaler, which DOKS has not by itself: the project's manifest for two replicas. */
+/**
+ * CPU and memory of pods for the autoscaler, which DOKS has not by itself: the project's manifest for two replicas. Only for
+ * DOKS: elsewhere kubelets sign their own certificates (kubeadm, kind, minikube), or the cluster brings one (k3d).
+ */
 export class MetricsServer extends pulumi.ComponentResource {
   constructor(name: string, args: MetricsServerArgs, opts?: pulumi.ComponentResourceOptions) {
     super("hobnob:platform:MetricsServer", name, {}, opts);

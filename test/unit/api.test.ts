@@ -94,6 +94,10 @@ describe("api", () => {
     );
   });
 
+  it("must be given longer to be ready than Elasticsearch, without which it is not", async () => {
+    assert.deepEqual(find(await deploy(), DEPLOYMENT).customTimeouts, { create: "20m", update: "20m" });
+  });
+
   it("must run the image's digest on the configured memory and cpu, whose limit is the memory alone", async () => {
     const graph = await deploy({ memory: "256Mi", cpu: "50m" });
     assert.equal(podOf(graph).containers.length, 1);

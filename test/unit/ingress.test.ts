@@ -80,8 +80,8 @@ describe("ingress controller", () => {
       "-leader-election-lock-name=nginx-ingress-leader-election",
       "-allow-empty-ingress-host=false",
       "-log-format=json",
-      "-report-ingress-status",
       "-external-service=nginx-ingress",
+      "-report-ingress-status",
     ]);
     const { spec } = await inputs(INGRESS_CLASS);
     assert.deepEqual(spec, { controller: "nginx.org/ingress-controller" });
@@ -343,12 +343,15 @@ describe("load balancer", () => {
     ["does not know the status", undefined],
     ["shows an empty status", { loadBalancer: {} }],
   ] as const)
-    it(`must have an unknown address in a preview that ${what}`, async () => {
+    it(`must have an unknown address in a preview that ${what}, and none after an update`, async () => {
       const resource = ({ type, inputs }: { type: string; inputs: object }) =>
         type === SERVICE ? { state: { ...inputs, ...(status && { status }) } } : undefined;
       const { made } = await controller({}, { preview: true, mocks: { resource } });
       assert.ok(made.address);
       assert.equal((await unwrap(made.address)).known, false);
+      await assert.rejects(controller({}, { mocks: { resource } }), {
+        message: "The balancer has no IPv4 address; see: kubectl describe service --all-namespaces",
+      });
     });
 });
 
@@ -376,12 +379,15 @@ describe("ingress controller without a balancer", () => {
     });
   });
 
-  for (const expose of ["NodePort", "HostPort"] as const)
-    it(`must not report an address it does not have (${expose})`, async () => {
+  for (const [expose, expected] of [
+    ["NodePort", ["-external-service=nginx-ingress"]],
+    ["HostPort", []],
+  ] as const)
+    it(`must not report an address it does not have, nor count its pods by a Service it does not have (${expose})`, async () => {
       const { args } = await container({ expose });
       assert.deepEqual(
         args.filter((argument: string) => /report-ingress|external/.test(argument)),
-        [],
+        expected,
       );
     });
 
@@ -400,8 +406,10 @@ describe("second ingress controller", () => {
   it("must share no name with the first but those of its class", async () => {
     const graph = await capture(() => {
       new IngressController("ingress", controllerArgs());
-      new IngressController("internal", controllerArgs({ className: "internal", loadBalancer: { name: "internal" } }));
+      new IngressController("internal", controllerArgs({ className: "internal" }));
     });
+    const balancers = ofType(graph, SERVICE).map((r) => r.inputs.metadata.annotations[`${BALANCER}name`]);
+    assert.deepEqual(balancers, ["hobnob-dev", "hobnob-dev-internal"]);
     const named = graph
       .filter((r) => r.inputs.metadata?.name !== undefined)
       .map((r) => `${r.type.split(":").at(-1)} ${r.inputs.metadata.namespace ?? ""}/${r.inputs.metadata.name}`);
@@ -421,8 +429,8 @@ describe("second ingress controller", () => {
 
   it("must be known by its class and namespace", async () => {
     const { made } = await controller({ className: "internal" });
-    const [className, namespace] = await Promise.all([unwrap(made.className), unwrap(made.namespace)]);
-    assert.deepEqual([className.value, namespace.value], ["internal", "nginx-ingress-internal"]);
+    const { value: className } = await unwrap(made.className);
+    assert.deepEqual([className, made.namespace], ["internal", "nginx-ingress-internal"]);
   });
 });
 
@@ -479,8 +487,21 @@ describe("route", () => {
     assert.deepEqual(metadata.annotations, { "nginx.org/client-max-body-size": "8m" });
   });
 
-  it("must not wait for an address that no controller gives", async () => {
-    const { metadata } = await ingress({ awaitAddress: false });
-    assert.deepEqual(metadata.annotations, { "pulumi.com/skipAwait": "true" });
+  for (const expose of ["NodePort", "HostPort"] as const)
+    it(`must not wait for an address that no controller gives (${expose})`, async () => {
+      const { metadata } = await ingress({ expose });
+      assert.deepEqual(metadata.annotations, { "pulumi.com/skipAwait": "true" });
+    });
+
+  it("must divide a limit by the controller's pods only where a Service counts them", async () => {
+    const scaled = async (expose: RouteArgs["expose"]) => {
+      const { metadata } = await ingress({ expose, rateLimit: { requestsPerSecond: 20, burst: 40 } });
+      assert.equal(metadata.annotations["nginx.org/limit-req-rate"], "20r/s");
+      return metadata.annotations["nginx.org/limit-req-scale"];
+    };
+    assert.deepEqual(
+      [await scaled("LoadBalancer"), await scaled("NodePort"), await scaled("HostPort")],
+      ["true", "true", undefined],
+    );
   });
 });

@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { decode, encode } from "dns-packet";
+import { NAME_SERVERS } from "../../components/dns";
 import { type Captured, capture, find, ofType, unwrap, waitsFor } from "./graph";
 
 const account = {
@@ -12,6 +19,7 @@ const account = {
     },
   },
   "/v2/kubernetes/clusters": { kubernetes_clusters: [] },
+  "/v2/vpcs": { vpcs: [{ name: "default-fra1", region: "fra1", ip_range: "10.114.0.0/20", default: true }] },
 };
 
 const settings = {
@@ -30,6 +38,30 @@ const withPool = {
   }),
 };
 
+const autoscaling = { "hobnob:api": JSON.stringify({ autoscaling: { minReplicas: 3, maxReplicas: 6 } }) };
+
+/** A domain that is delegated, as TLS needs it. */
+async function delegation() {
+  const socket = createSocket("udp4", (message, { port, address }) => {
+    const { id, questions } = decode(message);
+    const name = questions?.[0]?.name ?? "";
+    const answers = NAME_SERVERS.map((data) => ({ type: "NS" as const, name, data }));
+    socket.send(encode({ type: "response", id, questions, answers }), port, address);
+  });
+  await once(socket.bind(0, "127.0.0.1"), "listening");
+  return { resolver: `127.0.0.1:${socket.address().port}`, close: () => socket.close() };
+}
+
+/** A kubeconfig that has the context `there`. */
+function kubeconfig() {
+  const directory = mkdtempSync(join(tmpdir(), "hobnob-"));
+  const file = join(directory, "config");
+  const contexts = [{ name: "there", context: { cluster: "there", user: "there" } }];
+  const clusters = [{ name: "there", cluster: { server: "https://there.test" } }];
+  writeFileSync(file, JSON.stringify({ contexts, clusters, users: [{ name: "there", user: { token: "t" } }] }));
+  return { file, remove: () => rmSync(directory, { recursive: true }) };
+}
+
 describe("the whole graph", () => {
   let server: Server;
   const before_ = { ...process.env };
@@ -38,7 +70,8 @@ describe("the whole graph", () => {
     server = createServer((request, response) => {
       const path = new URL(request.url ?? "", "http://account").pathname;
       response.setHeader("content-type", "application/json");
-      response.end(JSON.stringify(account[path as keyof typeof account] ?? {}));
+      const answer = account[path as keyof typeof account];
+      response.writeHead(answer ? 200 : 404).end(JSON.stringify(answer ?? { id: "not_found" }));
     }).listen(0, "127.0.0.1");
     await new Promise((resolve) => server.once("listening", resolve));
     process.env.DIGITALOCEAN_TOKEN = "test";
@@ -98,6 +131,66 @@ describe("the whole graph", () => {
       const waiting = stuck.startsWith("docker") ? ["kubernetes:apps/v1:Deployment"] : [];
       assert.ok(missing <= waiting.length, `${missing} resources wait for ${stuck}`);
     }
+  });
+
+  it("must not let the API's policy wait for the controller that it names", async () => {
+    const all = await graph();
+    const policy = find(all, "kubernetes:networking.k8s.io/v1:NetworkPolicy", "backend");
+    const [{ from }] = policy.inputs.spec.ingress;
+    assert.deepEqual(from[0].namespaceSelector, { matchLabels: { "kubernetes.io/metadata.name": "nginx-ingress" } });
+    const namespace = find(all, "kubernetes:core/v1:Namespace", "ingress");
+    assert.equal(namespace.inputs.metadata.name, "nginx-ingress");
+    assert.equal(waitsFor(all, policy, namespace), false);
+  });
+
+  it("must cover and tell each host once", async () => {
+    const { resolver, close } = await delegation();
+    const hosts = ["shop.example.com", "api.example.com", "shop.example.com"];
+    try {
+      const all = await graph({ "hobnob:tls": JSON.stringify({ enabled: true, resolver, hosts }) });
+      const covered = ["api.example.com", "docs.example.com", "shop.example.com"];
+      assert.deepEqual(outputs.coveredHosts, covered);
+      assert.deepEqual(find(all, "digitalocean:index/certificate:Certificate").inputs.domains, covered);
+    } finally {
+      close();
+    }
+  });
+
+  it("must bring a metrics server with autoscaling to DOKS alone: another cluster has its own, or needs another", async () => {
+    const METRICS_SERVER = "hobnob:platform:MetricsServer";
+    assert.equal(ofType(await graph(), METRICS_SERVER).length, 0);
+    assert.equal(ofType(await graph({ ...withPool, ...autoscaling }), METRICS_SERVER).length, 1);
+    const { file, remove } = kubeconfig();
+    process.env.KUBECONFIG = file;
+    try {
+      const all = await graph({
+        ...autoscaling,
+        "hobnob:cluster": JSON.stringify({ provider: "existing", context: "there", storageProvisioner: "local" }),
+        "hobnob:ingress": JSON.stringify({ expose: "NodePort" }),
+        "hobnob:dns": JSON.stringify({ zone: "none" }),
+      });
+      assert.equal(ofType(all, METRICS_SERVER).length, 0);
+      assert.equal(ofType(all, "kubernetes:autoscaling/v2:HorizontalPodAutoscaler").length, 1);
+    } finally {
+      delete process.env.KUBECONFIG;
+      remove();
+    }
+  });
+
+  it("must treat its Ingresses as their controller is exposed", async () => {
+    const annotations = async (expose: string) => {
+      const all = await graph({
+        "hobnob:ingress": JSON.stringify({ expose, rateLimit: { requestsPerSecond: 20, burst: 40 } }),
+        "hobnob:dns": JSON.stringify({ zone: expose === "LoadBalancer" ? "create" : "none" }),
+      });
+      return ["api", "docs"].map((name) => {
+        const { metadata } = find(all, "kubernetes:networking.k8s.io/v1:Ingress", name).inputs;
+        return [metadata.annotations["pulumi.com/skipAwait"], metadata.annotations["nginx.org/limit-req-scale"]];
+      });
+    };
+    assert.deepEqual(await annotations("LoadBalancer"), Array(2).fill([undefined, "true"]));
+    assert.deepEqual(await annotations("NodePort"), Array(2).fill(["true", "true"]));
+    assert.deepEqual(await annotations("HostPort"), Array(2).fill(["true", undefined]));
   });
 
   it("must let the records wait for the balancer and the zone alone", async () => {
