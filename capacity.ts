@@ -17,8 +17,16 @@ const ALLOCATABLE = [
   [16, 13],
 ] as const;
 
-// An assumption: what DOKS's own pods (network, DNS, CSI, metrics agent) and the DaemonSet of elasticsearch.mmap request on a node.
-const SYSTEM_PODS = { cpu: 0.3, memory: 300 * MI };
+// What a node keeps of its CPU: those of two processors have 1.9 allocatable. Source: `kubectl describe node` at DOKS.
+const RESERVED_CPU = 0.1;
+// Requested on every node by cilium (310m, 310Mi), do-node-agent (102m, 80Mi), cpc-bridge-proxy (100m, 75Mi) and
+// kube-proxy (125Mi). Source: the same.
+const NODE_PODS = { cpu: 0.512, memory: 590 * MI };
+/** DOKS's own pods that run once in a cluster, on any of its nodes. Source: the same. */
+const CLUSTER_PODS = [
+  { name: "coredns", count: 2, requests: { cpu: "100m", memory: "150Mi" }, alone: false },
+  { name: "cilium-operator", count: 1, requests: { cpu: "100m", memory: "150Mi" }, alone: false },
+];
 
 /** Requested by each pod of the ingress controller. */
 export const INGRESS_REQUESTS: Requests = { cpu: "100m", memory: "128Mi" };
@@ -159,7 +167,10 @@ function place(pods: Pod[], nodes: Room[]): boolean {
 function nodesOf({ size, nodes }: Pool, sizes: Sizes): Room[] {
   const { vcpus, memory } = sizes[size] ?? sizeFromSlug(size) ?? { vcpus: 0, memory: 0 };
   const [of, allocatable] = ALLOCATABLE.findLast(([gib]) => gib <= memory) ?? [2, 1];
-  const room = { cpu: vcpus - SYSTEM_PODS.cpu, memory: (memory * GI * allocatable) / of - SYSTEM_PODS.memory };
+  const room = {
+    cpu: vcpus - RESERVED_CPU - NODE_PODS.cpu,
+    memory: (memory * GI * allocatable) / of - NODE_PODS.memory,
+  };
   return Array.from({ length: nodes }, () => room);
 }
 
@@ -169,6 +180,7 @@ function demands({ elasticsearch, api, ingress }: Needs) {
     { name: "backend", count: api.autoscaling?.minReplicas ?? api.replicas, requests: api, alone: false },
     { name: "ingress", count: ingress.replicas, requests: INGRESS_REQUESTS, alone: false },
     { name: "metrics-server", count: api.autoscaling ? 2 : 0, requests: METRICS_SERVER_REQUESTS, alone: false },
+    ...CLUSTER_PODS,
   ].filter(({ count }) => count > 0);
 }
 

@@ -32,24 +32,24 @@ describe("capacity", () => {
   });
 
   it("must refuse what fits only while every node is there, and propose a number of nodes that is enough", () => {
-    // Two nodes of 2.5 GiB less 300 MiB for the system's pods, two Elasticsearch pods and all others on them.
-    assert.deepEqual(capacityViolations(needs({}, elasticsearch("1840Mi"))), [
+    // Two nodes of 2560 MiB and 1.9 CPUs less 590 MiB and 0.512 CPUs for DOKS's pods; two Elasticsearch pods and all others on them.
+    assert.deepEqual(capacityViolations(needs({}, elasticsearch("1400Mi"))), [
       {
         key: "hobnob:cluster.systemPool",
-        given: "3 × s-2vcpu-4gb, with one node drained room for 4.4Gi and 3.4 CPUs",
+        given: "3 × s-2vcpu-4gb, with one node drained room for 3.8Gi and 2.8 CPUs",
         allowed:
-          "room for 4.4Gi and 1.0 CPUs (elasticsearch 3 × 1840Mi and 250m, backend 3 × 192Mi and 100m, ingress 2 × 128Mi and 100m), no pod split between nodes",
+          "room for 4.0Gi and 1.3 CPUs (elasticsearch 3 × 1400Mi and 250m, backend 3 × 192Mi and 100m, ingress 2 × 128Mi and 100m, coredns 2 × 150Mi and 100m, cilium-operator 1 × 150Mi and 100m), no pod split between nodes",
         command: "pulumi config set --path 'hobnob:cluster.systemPool.count' 4 --stack dev",
       },
     ]);
-    assert.deepEqual(capacityViolations(needs({ systemPool: { ...system, count: 4 } }, elasticsearch("1840Mi"))), []);
+    assert.deepEqual(capacityViolations(needs({ systemPool: { ...system, count: 4 } }, elasticsearch("1400Mi"))), []);
   });
 
   it("must refuse too little CPU as it does too little memory", () => {
-    const [violation, ...more] = capacityViolations(needs({}, elasticsearch("1Gi", "1500m")));
+    const [violation, ...more] = capacityViolations(needs({}, elasticsearch("1Gi", "1200m")));
     assert.deepEqual(more, []);
-    assert.match(violation?.given ?? "", /room for 4\.4Gi and 3\.4 CPUs$/);
-    assert.match(violation?.allowed ?? "", /^room for 2\.8Gi and 3\.5 CPUs /);
+    assert.match(violation?.given ?? "", /room for 3\.8Gi and 2\.8 CPUs$/);
+    assert.match(violation?.allowed ?? "", /^room for 3\.3Gi and 3\.2 CPUs /);
   });
 
   it("must propose less memory where no number of nodes helps, and never another size of the system pool", () => {
@@ -69,17 +69,17 @@ describe("capacity", () => {
 
   it("must count a scaled pool by its least size, and propose to raise that", () => {
     const pool = { ...workers, minCount: 3 };
-    const [violation] = capacityViolations(needs({ workerPools: { workers: pool } }, elasticsearch("5500Mi")));
+    const [violation] = capacityViolations(needs({ workerPools: { workers: pool } }, elasticsearch("5000Mi")));
     assert.equal(violation?.key, "hobnob:cluster.workerPools.workers");
     assert.equal(
       violation?.command,
       "pulumi config set --path 'hobnob:cluster.workerPools.workers.minCount' 4 --stack dev",
     );
-    assert.deepEqual(capacityViolations(needs({ workerPools: { workers } }, elasticsearch("5500Mi"))), []);
+    assert.deepEqual(capacityViolations(needs({ workerPools: { workers } }, elasticsearch("5000Mi"))), []);
   });
 
   it("must not count an Elasticsearch pod that has no node of its own while one is drained", () => {
-    const three = needs({ systemPool: { size: "s-2vcpu-4gb", count: 3 } }, elasticsearch("1600Mi"));
+    const three = needs({ systemPool: { size: "s-2vcpu-4gb", count: 3 } }, elasticsearch("1300Mi"));
     assert.deepEqual(capacityViolations(three), []);
   });
 
@@ -87,7 +87,7 @@ describe("capacity", () => {
     const big = { ...workers, size: "s-8vcpu-16gb", minCount: 1 };
     const small = { ...workers, size: "s-2vcpu-4gb", minCount: 2 };
     const [violation] = capacityViolations(needs({ workerPools: { big, small } }, elasticsearch("1900Mi")));
-    assert.match(violation?.given ?? "", /^1 × s-8vcpu-16gb \+ 2 × s-2vcpu-4gb, with one node drained room for 4\.4Gi/);
+    assert.match(violation?.given ?? "", /^1 × s-8vcpu-16gb \+ 2 × s-2vcpu-4gb, with one node drained room for 3\.8Gi/);
   });
 
   it("must not put two Elasticsearch pods on one node, however large it is", () => {
@@ -100,7 +100,7 @@ describe("capacity", () => {
     const one = { systemPool: { size: "s-4vcpu-8gb", count: 1 } };
     assert.deepEqual(capacityViolations(needs(one, elasticsearch("1Gi", "250m", 1))), []);
     const [violation] = capacityViolations(needs(one, elasticsearch("5Gi", "250m", 1)));
-    assert.match(violation?.given ?? "", /^1 × s-4vcpu-8gb, room for 5\.7Gi and 3\.7 CPUs$/);
+    assert.match(violation?.given ?? "", /^1 × s-4vcpu-8gb, room for 5\.4Gi and 3\.4 CPUs$/);
   });
 
   it("must count the API's least number of pods and metrics-server where the API scales", () => {
@@ -112,7 +112,7 @@ describe("capacity", () => {
       autoscaling: { minReplicas: 2, maxReplicas: 20, cpuPercent: 70 },
     };
     const [violation] = capacityViolations(needs({}, { ...elasticsearch("4Gi"), api }));
-    assert.match(violation?.allowed ?? "", /backend 2 × 192Mi and 100m, .*metrics-server 2 × 200Mi and 100m\)/);
+    assert.match(violation?.allowed ?? "", /backend 2 × 192Mi and 100m, .*metrics-server 2 × 200Mi and 100m, /);
   });
 
   it("must leave sizes that their name does not tell to the account", () => {
