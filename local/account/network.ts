@@ -7,6 +7,8 @@ import type { Store, Vpc } from "./state";
 export function vpcRoutes(server: Server, store: Store): void {
   const { data } = store;
   type One = { Params: { id: string }; Body: Body };
+  // As in an account with a past: the first VPC of a region becomes its default one, which none of ours may.
+  for (const { slug } of regions) defaultVpc(store, slug);
 
   server.get("/v2/vpcs", (request) => page(request, "vpcs", data.vpcs.map(vpcView)));
 
@@ -75,7 +77,7 @@ function addVpc(store: Store, vpc: Pick<Vpc, "name" | "region" | "description" |
   return added;
 }
 
-/** The region's default VPC, which is made when first needed and can't be deleted. */
+/** The region's default VPC, which can't be deleted (godo#337). */
 export function defaultVpc(store: Store, region: string): Vpc {
   const existing = store.data.vpcs.find((vpc) => vpc.default && vpc.region === region);
   if (existing) return existing;

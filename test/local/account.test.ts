@@ -171,18 +171,40 @@ describe("the simulated DigitalOcean account", () => {
       await refuse({ ip_range: "10.0.0.0/8" }, "ip_range size must be between /16 and /28");
       await refuse({ ip_range: "8.8.8.0/24" }, "ip_range must be in the private address space of RFC 1918");
       await refuse({ ip_range: "10.10/20" }, "invalid CIDR address: 10.10/20");
-      assert.equal((await get("/v2/vpcs")).body.meta.total, 1);
+      assert.deepEqual(
+        (await get("/v2/vpcs")).body.vpcs.filter((one: Json) => !one.default).map((one: Json) => one.name),
+        ["hobnob"],
+      );
       const renamed = await put(`/v2/vpcs/${id}`, { name: "renamed", description: "of hobnob" });
       assert.equal(renamed.body.vpc.name, "renamed");
       assert.equal(renamed.body.vpc.ip_range, "10.10.0.0/20");
     });
 
+    const defaults = async (): Promise<Json[]> => (await get("/v2/vpcs")).body.vpcs.filter((one: Json) => one.default);
+
+    it("must not become a region's default one, as each region has one from the start", async () => {
+      assert.equal((await post("/v2/vpcs", vpc)).body.vpc.default, false);
+      const { regions } = (await get("/v2/regions")).body;
+      assert.deepEqual(
+        (await defaults()).map(({ name, region }) => [name, region]),
+        regions.map(({ slug }: Json) => [`default-${slug}`, slug]),
+      );
+    });
+
     it("must keep a region's default VPC, and use it where a cluster names none", async () => {
       const cluster = await runningCluster();
-      const [vpc] = (await get("/v2/vpcs")).body.vpcs;
-      assert.equal(vpc.default, true);
-      assert.equal(cluster.vpc_uuid, vpc.id);
-      await refused(remove(`/v2/vpcs/${vpc.id}`), 403, "Can not delete default VPCs");
+      const own = (await defaults()).find(({ region }) => region === "fra1");
+      assert.equal(cluster.vpc_uuid, own?.id);
+      await refused(remove(`/v2/vpcs/${own?.id}`), 403, "Can not delete default VPCs");
+    });
+
+    it("must be the same default ones after a restart", async () => {
+      const directory = mkdtempSync(join(tmpdir(), "account-"));
+      await restart(join(directory, "state.json"));
+      const before = await defaults();
+      await restart(join(directory, "state.json"));
+      assert.deepEqual(await defaults(), before);
+      rmSync(directory, { recursive: true });
     });
   });
 
