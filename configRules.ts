@@ -1,10 +1,7 @@
-import { existsSync, readFileSync } from "node:fs";
 import { isIP } from "node:net";
-import { homedir } from "node:os";
-import { delimiter, join } from "node:path";
-import { parse } from "yaml";
 import { capacityViolations, workloadNodes, workloadPools } from "./capacity";
 import type { PlainConfig } from "./config";
+import { contextViolations } from "./kubeconfig";
 import { keyName, type Path, removeCommand, secretViolation, setCommand, show, type Violation } from "./violations";
 
 /** What must hold between keys that are right by themselves. */
@@ -34,7 +31,7 @@ export function rules(config: PlainConfig, env: NodeJS.ProcessEnv): Rule[] {
       violations: recordViolations(record, i),
     })),
     { reads: ["cluster.provider", "dns.zone"], violations: missingToken(config, env) },
-    { reads: ["cluster.provider", "cluster.context"], violations: missingContext(config, env) },
+    { reads: ["cluster.provider", "cluster.context"], violations: unusableContext(config, env) },
     {
       reads: ["cluster", "elasticsearch", "api", "ingress.replicas"],
       violations: contradictions.length > 0 ? [] : capacityViolations(config),
@@ -297,26 +294,5 @@ function missingToken(config: PlainConfig, env: NodeJS.ProcessEnv): Violation[] 
   ];
 }
 
-function missingContext({ cluster }: PlainConfig, env: NodeJS.ProcessEnv): Violation[] {
-  if (cluster.provider !== "existing") return [];
-  const files = (env.KUBECONFIG || join(env.HOME ?? homedir(), ".kube", "config")).split(delimiter).filter(Boolean);
-  const contexts = files.flatMap(contextsOf);
-  const known = contexts.length > 0 ? `one of ${contexts.join(", ")}` : "a context";
-  return refuse(!contexts.includes(cluster.context), {
-    path: ["cluster", "context"],
-    given: show(cluster.context),
-    allowed: contexts.length > 0 ? `${known}` : `${known} of a kubeconfig; ${files.join(" and ")} has none`,
-    command: contexts[0] ? setCommand(["cluster", "context"], contexts[0]) : "export KUBECONFIG=<file>",
-  });
-}
-
-/** The contexts of a kubeconfig; a file that is missing or none of YAML has none, as for kubectl. */
-function contextsOf(file: string): string[] {
-  if (!existsSync(file)) return [];
-  try {
-    const { contexts } = parse(readFileSync(file, "utf8")) as { contexts?: { name: string }[] };
-    return (contexts ?? []).map(({ name }) => name);
-  } catch {
-    return [];
-  }
-}
+const unusableContext = ({ cluster }: PlainConfig, env: NodeJS.ProcessEnv): Violation[] =>
+  cluster.provider === "existing" ? contextViolations(cluster.context, env) : [];
