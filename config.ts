@@ -118,7 +118,7 @@ const digitalOceanCluster = z.strictObject({
     "digitalocean, existing",
   ).default("digitalocean"),
   name: kubernetesName(
-    "Name of the cluster, its VPC and its balancer; default `hobnob-<stack>`.",
+    "Name of the cluster, its VPC and its balancer, by which they are found again: fixed for their life; default `hobnob-<stack>`.",
     "hobnob-dev",
   ).default(() => `hobnob-${pulumi.getStack()}`),
   region: key(z.string().regex(/^[a-z]{3}\d$/), "Region of the cluster.", "a DigitalOcean region, e.g. fra1", "fra1"),
@@ -144,7 +144,7 @@ const digitalOceanCluster = z.strictObject({
     .prefault({}),
   vpcCidr: key(
     z.string().refine(isVpcRange),
-    "Range of the cluster's own VPC; fixed for its life.",
+    "Range of the cluster's own VPC, which no other VPC of the account may overlap; fixed for its life.",
     "a private IPv4 range from /16 to /28 outside 10.229.0.0/16, 10.244.0.0/16, 10.245.0.0/16 and 10.246.0.0/24",
     "10.10.0.0/20",
   ).default("10.10.0.0/20"),
@@ -268,12 +268,14 @@ const schema = z.strictObject({
             .int()
             .min(1)
             .refine((n) => n !== 2),
-          "Elasticsearch nodes.",
+          "Elasticsearch nodes. Never lower it before their shards have moved off the nodes that go, and these are excluded from voting: it removes them at once.",
           "a whole number, 1 or at least 3: of two nodes each would need the other to elect a master",
           3,
         ),
       ).default(3),
-      memory: quantity("Memory of each node; half of it becomes heap.", "512Mi", "1Gi").default("1Gi"),
+      memory: quantity("Memory of each node; somewhat less than half of it becomes heap.", "512Mi", "1Gi").default(
+        "1Gi",
+      ),
       cpu: quantity("CPU requested by each node.", "50m", "250m").default("250m"),
       diskSize: quantity("Disk of each node. It can grow, never shrink.", "1Gi", "10Gi").default("10Gi"),
       mmap: flag(
@@ -298,7 +300,8 @@ const schema = z.strictObject({
           cpuPercent: whole(1, 100, "Share of the requested CPU that is aimed at.", 70).default(70),
         })
         .meta({
-          description: "The number of pods follows their CPU (this also installs metrics-server).",
+          description:
+            "The number of pods follows their CPU. Needs metrics-server, which a new cluster gets with it and an existing one must have.",
           allowed: "an object with minReplicas, maxReplicas and cpuPercent",
         })
         .optional(),
@@ -327,14 +330,14 @@ const schema = z.strictObject({
       maxBodySize: text(
         key(z.string().regex(/^\d+[kmg]?$/), "Largest request body.", "a size as NGINX writes it, e.g. 1m", "1m"),
       ).default("1m"),
-      sizeUnit: whole(1, 200, "Nodes of the balancer.", 1).default(1),
+      sizeUnit: whole(1, 200, "Nodes of the balancer; with 1 it is a single point of failure.", 1).default(1),
     })
     .prefault({}),
   dns: z
     .strictObject({
       zone: choice(
         ["create", "lookup", "none"],
-        "The domain's zone: made by this stack, already in the account, or not managed here.",
+        "The domain's zone: made by this stack, already in the account (as after a `pulumi destroy` that kept it), or not managed here.",
       ).default("create"),
       ttl: ttl("Seconds that resolvers may keep a record.").default(300),
       ipv6: flag("AAAA records for the balancer's IPv6 address.").default(false),
@@ -418,8 +421,8 @@ function isVpcRange(range: string): boolean {
   return PRIVATE.some((other) => overlap(range, other)) && !RESERVED.some((other) => overlap(range, other));
 }
 
-/** Of two ranges that overlap, one holds the first address of the other. */
-function overlap(one: string, other: string): boolean {
+/** Of two IPv4 ranges that overlap, one holds the first address of the other. */
+export function overlap(one: string, other: string): boolean {
   const holds = (range: string, address: string) => {
     const [network = "", bits] = range.split("/");
     const list = new BlockList();

@@ -1,9 +1,10 @@
 import { Resolver } from "node:dns/promises";
+import * as pulumi from "@pulumi/pulumi";
 import { distance } from "fastest-levenshtein";
 import { capacityViolations, type Size, sizeFromSlug } from "./capacity";
 import type { VersionPlan } from "./components/cluster";
 import { NAME_SERVERS } from "./components/dns";
-import type { Config, DigitalOceanClusterConfig } from "./config";
+import { type Config, type DigitalOceanClusterConfig, overlap } from "./config";
 import { needsAccount } from "./configRules";
 import { ConfigurationError, keyName, setCommand, show, type Violation } from "./violations";
 
@@ -43,6 +44,14 @@ interface ExistingCluster {
   name: string;
   version: string;
   ha?: boolean;
+  status?: { state: string };
+}
+
+interface Vpc {
+  name: string;
+  region: string;
+  ip_range: string;
+  default: boolean;
 }
 
 async function checkCluster(config: Config, cluster: DigitalOceanClusterConfig, account: Account) {
@@ -51,23 +60,28 @@ async function checkCluster(config: Config, cluster: DigitalOceanClusterConfig, 
     size,
   }));
   const wanted = [{ path: ["cluster", "systemPool", "size"], size: cluster.systemPool.size }, ...pools];
-  const [{ options }, clusters, sizes] = await Promise.all([
+  const [{ options }, clusters, vpcs, zoneExists, sizes] = await Promise.all([
     account.get<{ options: Options }>("/v2/kubernetes/options"),
     account.list<ExistingCluster>("/v2/kubernetes/clusters", "kubernetes_clusters"),
+    account.list<Vpc>("/v2/vpcs", "vpcs"),
+    config.dns.zone === "create" && account.has(`/v2/domains/${config.domain}`),
     wanted.every(({ size }) => sizeFromSlug(size)) ? {} : sizesOf(account),
   ]);
   const offered = options.versions.map(({ slug }) => slug);
   const own = clusters.find(({ name }) => name === cluster.name);
-  const plan = planVersion(cluster.version, offered, own?.version);
+  const plan = planVersion(cluster.version, offered, own?.version, own?.status?.state === "upgrading");
   const known = options.sizes.map(({ slug }) => slug);
   const unknown = wanted.filter(({ size }) => !known.includes(size));
+  const regions = options.regions.map(({ slug }) => slug);
+  // The VPC is made before the cluster, so it also tells a stack that is half made from one that was taken down.
+  const isNew = own === undefined && vpcs.every(({ name }) => name !== cluster.name);
   return {
     plan: isViolation(plan) ? undefined : plan,
     violations: [
-      ...regionViolations(
-        cluster.region,
-        options.regions.map(({ slug }) => slug),
-      ),
+      ...regionViolations(cluster.region, regions),
+      ...(regions.includes(cluster.region) ? defaultVpcViolations(cluster.region, vpcs) : []),
+      ...rangeViolations(cluster, vpcs),
+      ...(isNew && zoneExists ? [zoneViolation(config.domain)] : []),
       ...(isViolation(plan) ? [plan] : []),
       ...(own?.ha && !cluster.ha ? [haViolation()] : []),
       ...unknown.map(({ path, size }) => sizeViolation(path, size, known)),
@@ -87,6 +101,37 @@ function regionViolations(region: string, known: string[]): Violation[] {
   const path = ["cluster", "region"];
   const nearest = sortByDistance(region, known)[0] ?? "fra1";
   return [{ key: keyName(path), given: show(region), allowed: known.join(", "), command: setCommand(path, nearest) }];
+}
+
+/** The first VPC of a region becomes its default one, which DigitalOcean never deletes. */
+function defaultVpcViolations(region: string, vpcs: Vpc[]): Violation[] {
+  if (vpcs.some((vpc) => vpc.default && vpc.region === region)) return [];
+  return [
+    {
+      key: keyName(["cluster", "region"]),
+      given: `${show(region)}, where the account has no default VPC`,
+      allowed: "a region with a default VPC: else the cluster's becomes the default one, which can never be deleted",
+      command: `doctl vpcs create --name default-${region} --region ${region}`,
+    },
+  ];
+}
+
+/** The cluster's own VPC has its name. */
+function rangeViolations({ name, vpcCidr }: DigitalOceanClusterConfig, vpcs: Vpc[]): Violation[] {
+  const others = vpcs.filter((vpc) => vpc.name !== name);
+  const free = (range: string) => others.every((vpc) => !overlap(range, vpc.ip_range));
+  if (free(vpcCidr)) return [];
+  const path = ["cluster", "vpcCidr"];
+  const [taken] = others.filter((vpc) => overlap(vpcCidr, vpc.ip_range));
+  const candidates = Array.from({ length: 200 }, (_, i) => `10.${10 + i}.0.0/20`);
+  return [
+    {
+      key: keyName(path),
+      given: `${show(vpcCidr)}, which overlaps with ${taken?.ip_range} of the VPC ${taken?.name}`,
+      allowed: "a range that no other VPC of the account has",
+      command: setCommand(path, candidates.find(free) ?? "<range>"),
+    },
+  ];
 }
 
 function haViolation(): Violation {
@@ -111,8 +156,15 @@ const sortByDistance = (name: string, known: string[]) =>
  * unless the configured minor is higher: patches come by auto-upgrade, and a lower version would replace the cluster.
  * @param offered version slugs on offer, such as `1.36.3-do.0`
  * @param own slug of the cluster, where it exists
+ * @param upgrading whether an upgrade of it is under way, during which it still tells its old version
  */
-export function planVersion(minor: string, offered: string[], own?: string): VersionPlan | Violation {
+export function planVersion(
+  minor: string,
+  offered: string[],
+  own?: string,
+  upgrading = false,
+): VersionPlan | Violation {
+  if (own !== undefined && upgrading) return { version: own, upgrade: false };
   const newest = offered
     .filter((slug) => minorOf(slug) === minor)
     .sort(byVersion)
@@ -165,20 +217,34 @@ async function checkZone(domain: string, account: Account): Promise<Violation[]>
   return [{ key: keyName(path), given: show("lookup"), allowed, command: setCommand(path, "create") }];
 }
 
+/** Zones outlive their stack unless `dns.deleteZone` says otherwise. */
+function zoneViolation(domain: string): Violation {
+  const path = ["dns", "zone"];
+  const given = `"create", while the account has the zone ${domain} already`;
+  return {
+    key: keyName(path),
+    given,
+    allowed: "lookup, for a zone that is there",
+    command: setCommand(path, "lookup"),
+  };
+}
+
 /** A certificate is issued only where the world finds the zone at DigitalOcean's name servers. */
 async function checkDelegation({ domain, tls }: Config, timeoutMs: number): Promise<Violation[]> {
   const resolver = new Resolver({ timeout: timeoutMs / 2, tries: 2 });
   if (tls.resolver) resolver.setServers([tls.resolver]);
   const found = await resolver.resolveNs(domain).catch((error: NodeJS.ErrnoException) => String(error.code));
+  const unknown = typeof found === "string" && !/^(ENOTFOUND|ENODATA)$/.test(found);
+  if (unknown) {
+    await pulumi.log.warn(
+      `Whether ${domain} is delegated to DigitalOcean cannot be looked up (${found}); without it, no certificate is issued.`,
+    );
+    return [];
+  }
   const servers =
     typeof found === "string" ? [] : found.map((server) => server.toLowerCase().replace(/\.$/, "")).sort();
   if (servers.length > 0 && servers.every((server) => NAME_SERVERS.includes(server))) return [];
-  const now =
-    typeof found !== "string"
-      ? `is delegated to ${servers.join(", ")}`
-      : /^(ENOTFOUND|ENODATA)$/.test(found)
-        ? "is delegated to no name server"
-        : `cannot be looked up (${found})`;
+  const now = `is delegated to ${servers.length > 0 ? servers.join(", ") : "no name server"}`;
   return [
     {
       key: keyName(["tls", "enabled"]),

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
-import { ConfigurationError, readConfig, secretKeys } from "../../config";
+import { ConfigurationError, overlap, readConfig, secretKeys } from "../../config";
 import { configurationReference } from "../../scripts/configurationReference";
 import type { Violation } from "../../violations";
 import { unwrap } from "./graph";
@@ -639,12 +639,12 @@ const wrong: [string, (c: Settings) => void, string, string, string, string][] =
   [
     "API pods whose least is more than their most",
     (c) => {
-      c.api = { autoscaling: { minReplicas: 4, maxReplicas: 3 } };
+      c.api = { autoscaling: { minReplicas: 3, maxReplicas: 2 } };
     },
     "hobnob:api.autoscaling.minReplicas",
-    "4",
-    "at most api.autoscaling.maxReplicas, which is 3",
-    "pulumi config set --path 'hobnob:api.autoscaling.minReplicas' 3",
+    "3",
+    "at most api.autoscaling.maxReplicas, which is 2",
+    "pulumi config set --path 'hobnob:api.autoscaling.minReplicas' 2",
   ],
   [
     "an image to build without a repository",
@@ -1099,6 +1099,53 @@ describe("config", () => {
     });
   });
 
+  describe("kubeconfig", () => {
+    const settings = () => ({ ...least(), cluster: existing, dns: { zone: "none" } });
+    const file = () => join(directory, "wrong");
+    const violation = () => {
+      env = { KUBECONFIG: file() };
+      const [found, ...more] = violations(settings());
+      assert.deepEqual(more, []);
+      assert.deepEqual([found?.key, found?.command], ["KUBECONFIG", "kubectl config view --flatten"]);
+      return found;
+    };
+
+    for (const [title, content, reason] of [
+      ["broken", "contexts: [", /^Flow sequence in block collection must be .* at line 1, column 12$/],
+      ["no kubeconfig", "just text", /^not a kubeconfig$/],
+    ] as const) {
+      it(`must be named with the reason where it is ${title}`, () => {
+        writeFileSync(file(), content);
+        const { given = "", allowed } = violation() ?? {};
+        const [, named, why = ""] = /^(.*), which cannot be read \((.*)\)$/.exec(given) ?? [];
+        assert.equal(named, file());
+        assert.match(why, reason);
+        assert.equal(allowed, "a kubeconfig, as kubectl writes it");
+      });
+    }
+
+    it("must be there with the files that its context names, and not with those that others name", () => {
+      const context = (name: string) => ({
+        contexts: [{ name, context: { cluster: name } }],
+        clusters: [{ name, cluster: { "certificate-authority": "gone.crt" } }],
+      });
+      writeFileSync(file(), JSON.stringify(context("kind-test")));
+      const gone = join(directory, "gone.crt");
+      const { given, allowed } = violation() ?? {};
+      assert.equal(given, `${gone}, which cannot be read (ENOENT: no such file or directory, open '${gone}')`);
+      assert.equal(allowed, "a file that the kubeconfig's context names");
+      writeFileSync(file(), JSON.stringify(context("other")));
+      env = { KUBECONFIG: [file(), join(directory, "kubeconfig")].join(delimiter) };
+      assert.deepEqual(violations(settings()), []);
+    });
+
+    it("must not be read where the cluster is a new one", () => {
+      writeFileSync(file(), "contexts: [");
+      env = { DIGITALOCEAN_TOKEN: "token", KUBECONFIG: file() };
+      assert.deepEqual(violations(least()), []);
+    });
+  });
+
   describe("stacks", () => {
     const root = join(__dirname, "..", "..");
     const settings = (stack: string): Settings => {
@@ -1135,8 +1182,14 @@ describe("config", () => {
       );
     });
 
-    it("must be guarded and survive the loss of a node in prod", async () => {
-      const { elasticsearch, dns } = await stack("prod");
+    it("must not have ranges that overlap, as one account may have both dev and prod", async () => {
+      const ranges = [(await clusterOf("dev")).vpcCidr, (await clusterOf("prod")).vpcCidr] as const;
+      assert.equal(overlap(...ranges), false, ranges.join(" and "));
+    });
+
+    it("must be guarded and survive the loss of a node in prod, the balancer's among them", async () => {
+      const { elasticsearch, dns, ingress } = await stack("prod");
+      assert.equal(ingress.sizeUnit, 2);
       const { ha, protect, destroyAllAssociatedResources, workerPools } = await clusterOf("prod");
       assert.deepEqual(
         { ha, protect, destroyAllAssociatedResources, deleteZone: dns.deleteZone, mmap: elasticsearch.mmap },
@@ -1156,7 +1209,10 @@ describe("config", () => {
 
     it("must leave the judgement of their values to the program, which sees all of them at once", () => {
       const project = parse(readFileSync(join(root, "Pulumi.yaml"), "utf8"));
-      assert.equal(project.config, undefined);
+      assert.deepEqual(
+        Object.keys(project.config).filter((name) => !name.startsWith("pulumi:")),
+        [],
+      );
     });
 
     it("must have a reference page that says what the schema says", async () => {

@@ -34,6 +34,7 @@ function config(changes: { cluster?: object; dns?: object; tls?: object; elastic
       name: "hobnob-dev",
       region: "fra1",
       version: "1.36",
+      vpcCidr: "10.10.0.0/20",
       systemPool: { size: "s-2vcpu-4gb", count: 3 },
       workerPools: {},
       ...changes.cluster,
@@ -47,6 +48,13 @@ function config(changes: { cluster?: object; dns?: object; tls?: object; elastic
 }
 
 const existing = { provider: "existing", context: "kind" };
+
+const vpc = (name: string, ip_range: string, region = "fra1") => ({ name, ip_range, region, default: false });
+const ofRegion = (region: string, ip_range: string) => ({
+  ...vpc(`default-${region}`, ip_range, region),
+  default: true,
+});
+const VPCS = [ofRegion("ams3", "10.110.0.0/20"), ofRegion("fra1", "10.114.0.0/20")];
 
 async function violations(checked: Config, timeoutMs?: number): Promise<Violation[]> {
   try {
@@ -78,14 +86,24 @@ describe("preflight", () => {
       "/v2/kubernetes/options": { status: 200, body: { options: OPTIONS } },
       "/v2/kubernetes/clusters?per_page=200&page=1": { status: 200, body: { kubernetes_clusters: [] } },
     };
+    setVpcs(VPCS);
     env = { DIGITALOCEAN_TOKEN: "test-token", DIGITALOCEAN_API_URL: url() };
   });
 
-  it("must read two lists with the token, and nothing that mints a credential", async () => {
+  const setVpcs = (vpcs: object[]) => {
+    replies["/v2/vpcs?per_page=200&page=1"] = { status: 200, body: { vpcs } };
+  };
+  const setClusters = (...kubernetes_clusters: object[]) => {
+    replies["/v2/kubernetes/clusters?per_page=200&page=1"] = { status: 200, body: { kubernetes_clusters } };
+  };
+
+  it("must read with the token what it asks for, and nothing that mints a credential", async () => {
     assert.deepEqual(await preflight(config(), env), { version: "1.36.10-do.1", upgrade: false });
     assert.deepEqual(asked.sort(), [
+      "GET /v2/domains/example.com Bearer test-token",
       "GET /v2/kubernetes/clusters?per_page=200&page=1 Bearer test-token",
       "GET /v2/kubernetes/options Bearer test-token",
+      "GET /v2/vpcs?per_page=200&page=1 Bearer test-token",
     ]);
   });
 
@@ -157,6 +175,58 @@ describe("preflight", () => {
     assert.deepEqual(await violations(config({ cluster: { ha: true } })), []);
   });
 
+  it("must not plan an upgrade while one is under way, in which the cluster still tells its old version", async () => {
+    const cluster = { name: "hobnob-dev", version: "1.35.7-do.0" };
+    setClusters({ ...cluster, status: { state: "upgrading" } });
+    assert.deepEqual(await preflight(config(), env), { version: "1.35.7-do.0", upgrade: false });
+    setClusters({ ...cluster, status: { state: "running" } });
+    assert.deepEqual(await preflight(config(), env), { version: "1.36.10-do.1", upgrade: true });
+  });
+
+  it("must refuse a range that overlaps with another VPC of the account, in any region, and propose a free one", async () => {
+    setVpcs([...VPCS, vpc("hobnob-prod", "10.10.8.0/24", "ams3"), vpc("other", "10.11.0.0/16")]);
+    assert.deepEqual(await violations(config()), [
+      {
+        key: "hobnob:cluster.vpcCidr",
+        given: '"10.10.0.0/20", which overlaps with 10.10.8.0/24 of the VPC hobnob-prod',
+        allowed: "a range that no other VPC of the account has",
+        command: "pulumi config set --path 'hobnob:cluster.vpcCidr' 10.12.0.0/20 --stack dev",
+      },
+    ]);
+    setVpcs([...VPCS, vpc("hobnob-dev", "10.10.0.0/20"), vpc("other", "10.10.16.0/20")]);
+    assert.deepEqual(await violations(config()), []);
+  });
+
+  it("must refuse a region whose default VPC the cluster's own would become, and stay for ever", async () => {
+    setVpcs([...VPCS.slice(0, 1), vpc("other", "10.20.0.0/20")]);
+    assert.deepEqual(await violations(config()), [
+      {
+        key: "hobnob:cluster.region",
+        given: '"fra1", where the account has no default VPC',
+        allowed: "a region with a default VPC: else the cluster's becomes the default one, which can never be deleted",
+        command: "doctl vpcs create --name default-fra1 --region fra1",
+      },
+    ]);
+  });
+
+  it("must refuse to create a zone that an earlier life of the stack left, and not one that it has", async () => {
+    replies["/v2/domains/example.com"] = { status: 200 };
+    assert.deepEqual(await violations(config()), [
+      {
+        key: "hobnob:dns.zone",
+        given: '"create", while the account has the zone example.com already',
+        allowed: "lookup, for a zone that is there",
+        command: "pulumi config set --path 'hobnob:dns.zone' lookup --stack dev",
+      },
+    ]);
+    assert.deepEqual(await violations(config({ dns: { zone: "lookup" } })), []);
+    setClusters({ name: "hobnob-dev", version: "1.36.3-do.0" });
+    assert.deepEqual(await violations(config()), [], "the stack is up");
+    setClusters();
+    setVpcs([...VPCS, vpc("hobnob-dev", "10.10.0.0/20")]);
+    assert.deepEqual(await violations(config()), [], "the stack is half up");
+  });
+
   it("must judge the room on sizes that only the account knows", async () => {
     const sizes = [
       { slug: "c-2", vcpus: 2, memory: 4096 },
@@ -169,7 +239,7 @@ describe("preflight", () => {
       config({ cluster: { systemPool }, elasticsearch: { memory: "4Gi" } }),
     );
     assert.equal(violation?.key, "hobnob:cluster.systemPool");
-    assert.equal(violation?.given, "3 × c-2, with one node drained room for 4.4Gi and 3.4 CPUs");
+    assert.equal(violation?.given, "3 × c-2, with one node drained room for 3.8Gi and 2.8 CPUs");
     assert.deepEqual(more, []);
   });
 
@@ -289,7 +359,7 @@ describe("delegation", () => {
   const digitalOcean = ["ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com"];
   let server: Socket;
   let servers: string[];
-  let code: "NOERROR" | "NXDOMAIN" | "REFUSED";
+  let code: "NOERROR" | "SERVFAIL" | "NXDOMAIN" | "REFUSED";
 
   before(async () => {
     server = createSocket("udp4");
@@ -297,7 +367,7 @@ describe("delegation", () => {
       const { id, questions } = decode(message);
       const name = questions?.[0]?.name ?? "";
       const answers: Answer[] = servers.map((data) => ({ type: "NS", name, data }));
-      const rcode = { NOERROR: 0, NXDOMAIN: 3, REFUSED: 5 }[code];
+      const rcode = { NOERROR: 0, SERVFAIL: 2, NXDOMAIN: 3, REFUSED: 5 }[code];
       server.send(encode({ type: "response", id, flags: rcode, questions, answers }), port, address);
     });
     await new Promise<void>((bound) => server.bind(0, "127.0.0.1", bound));
@@ -347,10 +417,21 @@ describe("delegation", () => {
     assert.deepEqual(await check(true), refusal("is delegated to no name server"));
   });
 
-  it("must not be taken for given where it cannot be looked up", async () => {
-    code = "REFUSED";
-    servers = [];
-    assert.deepEqual(await check(true), refusal("cannot be looked up (EREFUSED)"));
+  it("must only be warned of where it cannot be looked up", async () => {
+    const warnings: string[] = [];
+    const { warn } = pulumi.log;
+    pulumi.log.warn = async (message: string) => void warnings.push(message);
+    try {
+      assert.deepEqual(await check(true), []);
+      assert.deepEqual(warnings, []);
+      servers = [];
+      for (code of ["REFUSED", "SERVFAIL"] as const) assert.deepEqual(await check(true), []);
+      const warning = (reason: string) =>
+        `Whether example.com is delegated to DigitalOcean cannot be looked up (${reason}); without it, no certificate is issued.`;
+      assert.deepEqual(warnings, [warning("EREFUSED"), warning("ESERVFAIL")]);
+    } finally {
+      pulumi.log.warn = warn;
+    }
   });
 
   it("must not be asked for while TLS is off", async () => {
