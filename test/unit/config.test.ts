@@ -1139,6 +1139,15 @@ describe("config", () => {
       assert.deepEqual(violations(settings()), []);
     });
 
+    it("must not keep the other violations from being listed", () => {
+      writeFileSync(file(), "contexts: [");
+      env = { KUBECONFIG: file() };
+      assert.deepEqual(
+        violations({ ...settings(), dns: { zone: "create" } }).map(({ key }) => key),
+        ["DIGITALOCEAN_TOKEN", "KUBECONFIG"],
+      );
+    });
+
     it("must not be read where the cluster is a new one", () => {
       writeFileSync(file(), "contexts: [");
       env = { DIGITALOCEAN_TOKEN: "token", KUBECONFIG: file() };
