@@ -14,7 +14,7 @@ export interface ElasticsearchArgs {
   storageClassName: pulumi.Input<string>;
   /** Nodes of the one cluster: 1, or 3 and more, since of two each would need the other to elect a master. */
   replicas: number;
-  /** Memory of each node, requested and limited, as a Kubernetes quantity; Elasticsearch makes about half of it its heap. */
+  /** Memory of each node, requested and limited, as a Kubernetes quantity; Elasticsearch makes somewhat less than half of it its heap. */
   memory: string;
   /** CPU requested by each node, as a Kubernetes quantity; not limited. */
   cpu: string;
