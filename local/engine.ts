@@ -114,11 +114,12 @@ export async function account<Answer>({ environment }: Engine, path: string): Pr
 export interface StateResource {
   urn: string;
   type: string;
+  id?: string;
   inputs?: Record<string, unknown>;
   outputs?: Record<string, unknown>;
 }
 
-interface Checkpoint {
+export interface Checkpoint {
   resources?: StateResource[];
   pending_operations?: { type: string; resource: StateResource }[];
 }

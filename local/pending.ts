@@ -3,28 +3,33 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import { adminKubeconfig, isRunning } from "./cluster";
-import { account, checkpoint, type Engine, pulumi, type StateResource } from "./engine";
+import { account, type Checkpoint, checkpoint, type Engine, pulumi, type StateResource } from "./engine";
 import { stateDirectory } from "./paths";
 
 /**
  * A creation that was cut off may have made its object all the same: the state does not know it, and the next creation
- * would end in "already exists". Each is looked up by what names it, then imported, or cleared where there is none. The
+ * would end in "already exists". Each is looked up by what names it; what is found enters the state and is read again. The
  * account and the cluster are this stack's alone, so what has the name is its own.
  */
 export async function resolvePending(engine: Engine, stack: string, kubectl: string): Promise<void> {
   const pending = checkpoint(stack).pending_operations ?? [];
   if (pending.length === 0) return;
-  const found: string[] = [];
+  const found: StateResource[] = [];
   for (const { type, resource } of pending) {
     const id = type === "creating" ? await idOf(engine, resource, kubectl) : undefined;
-    if (id) found.push(resource.urn, id);
+    if (id) found.push({ ...resource, id });
   }
   console.error(
-    `An earlier run was cut off: of ${pending.length} unfinished operations ${found.length / 2} had made their object, which is taken up.`,
+    `An earlier run was cut off in ${pending.length} operations; ${found.length} had made an object, which is taken up.`,
   );
-  const imports = found.flatMap((word) => ["--import-pending-creates", word]);
-  const options = ["--yes", "--skip-preview", "--clear-pending-creates", ...imports];
-  await pulumi(engine, ["refresh", "--stack", stack, ...options]);
+  // `refresh --import-pending-creates` forgets what it is given on a file backend (seen with 3.230.0).
+  const { stdout } = await pulumi(engine, ["stack", "export", "--stack", stack]);
+  const state = JSON.parse(String(stdout)) as { deployment: Checkpoint };
+  state.deployment.resources?.push(...found);
+  state.deployment.pending_operations = [];
+  await pulumi(engine, ["stack", "import", "--stack", stack], { input: JSON.stringify(state) });
+  const targets = found.flatMap(({ urn }) => ["--target", urn]);
+  if (found.length > 0) await pulumi(engine, ["refresh", "--stack", stack, "--yes", "--skip-preview", ...targets]);
 }
 
 /** A killed engine leaves its lock behind, which would refuse every later run; the lock of one that lives stays. */

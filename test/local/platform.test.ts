@@ -5,6 +5,7 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, wri
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import { cloneDirectory } from "../../local/paths";
 
@@ -68,11 +69,15 @@ describe("the whole platform on the embedded default", function () {
     assert.ok(pid);
     const exit = once(terminal, "exit");
     let seen = "";
-    for await (const chunk of terminal.stdout) {
-      seen += chunk;
-      if (seen.includes(line)) break;
-    }
-    assert.ok(seen.includes(line), `never seen: ${line}\n${seen}`);
+    await new Promise<void>((resolve, reject) => {
+      terminal.stdout.on("data", (chunk) => {
+        seen += chunk;
+        if (seen.includes(line)) resolve();
+      });
+      terminal.on("exit", () => reject(new Error(`never seen: ${line}\n${seen}`)));
+    });
+    // By then the request is under way, and what it makes is not yet in the state.
+    await sleep(1000);
     end(pid);
     return (await exit)[0];
   }
