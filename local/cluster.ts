@@ -151,6 +151,8 @@ async function configuration(tools: Tools) {
       kwokControllerBinary: tools.kwok.path,
     },
     componentsPatches: [
+      // After a restart kwok takes a node up again only when its own earlier lease has run out: 200 s by default.
+      { name: "kwok-controller", extraArgs: [{ key: "node-lease-duration-seconds", value: "40", override: true }] },
       {
         name: "kube-apiserver",
         extraArgs: [
