@@ -204,11 +204,37 @@ describe("the whole platform on the embedded default", function () {
         .replace("return {", 'return {\n    edited: "yes",');
       assert.notEqual(edited, program);
       writeFileSync(join(copy, "index.ts"), edited);
-      const { code, all } = await run(["preview", "dev"], { clone: copy });
+      const { code, stdout, all } = await run(["preview", "dev"], { clone: copy });
       assert.equal(code, 0, all);
+      assert.match(
+        stdout ?? "",
+        /^The DigitalOcean account of this preview is simulated; nothing of the stack dev is touched\.\n/,
+      );
+      assert.match(stdout ?? "", /Stand-ins for secrets, which cannot be read here: hobnob:registryPassword/);
       assert.match(all ?? "", /edited\s*: "yes"/);
     } finally {
       rmSync(copy, { recursive: true, force: true });
+    }
+  });
+
+  it("must preview prod offline from its real settings", async () => {
+    const { code, all } = await run(["preview", "prod"]);
+    assert.equal(code, 0, all);
+    assert.match(all ?? "", /digitalocean:index:KubernetesNodePool \S+ create/);
+    assert.match(all ?? "", /Resources:\n\s+\+ \d+ to create\n/);
+  });
+
+  it("must refuse a wrong key with one message and no stack trace, before any resource", async () => {
+    const file = join(cloneDirectory, "Pulumi.wrong.yaml");
+    writeFileSync(file, readFileSync(join(cloneDirectory, "Pulumi.dev.yaml"), "utf8").replace("fra1", "frankfurt"));
+    try {
+      const { code, all = "" } = await run(["preview", "wrong"]);
+      assert.notEqual(code, 0);
+      assert.match(all, /hobnob:cluster\.region\n\s+given: +"frankfurt"\n\s+allowed: /);
+      assert.doesNotMatch(all, /^\s+at .+:\d+:\d+\)?$/m);
+      assert.doesNotMatch(all, /digitalocean:index/);
+    } finally {
+      rmSync(file, { force: true });
     }
   });
 
