@@ -151,7 +151,9 @@ function languageHostDirectory({ path, version }: Tool): string {
   const directory = join(stateDirectory(), "pulumi", "bin");
   const { typescript, nodeargs } = parse(readFileSync(join(cloneDirectory, "Pulumi.yaml"), "utf8")).runtime.options;
   mkdirSync(directory, { recursive: true });
-  const launcher = `#!/bin/sh\nexec '${path}' -typescript=${typescript} -nodeargs='${nodeargs}' "$@"\n`;
+  // `-root` does nothing there, but tells whose process this is.
+  const options = `-root='${projectDirectory()}' -typescript=${typescript} -nodeargs='${nodeargs}'`;
+  const launcher = `#!/bin/sh\nexec '${path}' ${options} "$@"\n`;
   writeFileSync(join(directory, "pulumi-language-nodejs"), launcher, { mode: 0o755 });
   return directory;
 }
