@@ -118,7 +118,7 @@ function signal(pid: number, name: NodeJS.Signals) {
 }
 
 /** The command line of a process, or "" where there is none (or only its remains). */
-function commandLine(pid: number): string {
+export function commandLine(pid: number): string {
   try {
     const line = execFileSync("ps", ["-ww", "-o", "stat=,command=", "-p", String(pid)], { encoding: "utf8" }).trim();
     return line.startsWith("Z") ? "" : line;

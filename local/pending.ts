@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import { adminKubeconfig, isRunning } from "./cluster";
+import { commandLine } from "./daemons";
 import { account, type Checkpoint, checkpoint, type Engine, pulumi, type StateResource } from "./engine";
 import { stateDirectory } from "./paths";
 
@@ -35,18 +36,11 @@ export async function resolvePending(engine: Engine, stack: string, kubectl: str
 /** A killed engine leaves its lock behind, which would refuse every later run; the lock of one that lives stays. */
 export async function releaseDeadLock(engine: Engine, stack: string): Promise<void> {
   const locks = join(stateDirectory(), "pulumi", ".pulumi", "locks", "organization", "hobnob", stack);
-  const files = existsSync(locks) ? readdirSync(locks) : [];
+  // Beside each lock the backend keeps a file of attributes.
+  const files = existsSync(locks) ? readdirSync(locks).filter((file) => file.endsWith(".json")) : [];
   const owners = files.map((file) => JSON.parse(readFileSync(join(locks, file), "utf8")) as { pid: number });
-  if (owners.length > 0 && !owners.some(({ pid }) => isAlive(pid))) {
+  if (owners.length > 0 && owners.every(({ pid }) => commandLine(pid) === "")) {
     await pulumi(engine, ["cancel", "--yes", "--stack", stack]);
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch {
-    return false;
   }
 }
 

@@ -5,6 +5,7 @@ import { delimiter, join } from "node:path";
 import * as k8s from "@pulumi/kubernetes";
 import { type Cluster, createCluster, type VersionPlan } from "../../components/cluster";
 import type { Config, DigitalOceanClusterConfig } from "../../config";
+import { config } from "./clusterConfig";
 import { type CaptureOptions, capture, find, ofType, unwrap, waitsFor } from "./graph";
 
 const VPC = "digitalocean:index/vpc:Vpc";
@@ -13,22 +14,6 @@ const POOL = "digitalocean:index/kubernetesNodePool:KubernetesNodePool";
 const PROVIDER = "pulumi:providers:kubernetes";
 const NAMESPACE = "kubernetes:core/v1:Namespace";
 
-const config: DigitalOceanClusterConfig = {
-  provider: "digitalocean",
-  name: "hobnob-dev",
-  region: "fra1",
-  version: "1.36",
-  ha: false,
-  autoUpgrade: true,
-  surgeUpgrade: true,
-  maintenance: { day: "sunday", startTime: "04:00" },
-  vpcCidr: "10.10.0.0/20",
-  allowedAddresses: [],
-  destroyAllAssociatedResources: false,
-  protect: false,
-  systemPool: { size: "s-2vcpu-4gb", count: 3 },
-  workerPools: {},
-};
 const workers = { size: "s-4vcpu-8gb", minCount: 4, maxCount: 6, labels: { tier: "app" }, taints: [] };
 const plan: VersionPlan = { version: "1.36.3-do.0", upgrade: false };
 

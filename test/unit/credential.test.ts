@@ -5,27 +5,10 @@ import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { createCluster } from "../../components/cluster";
-import type { DigitalOceanClusterConfig } from "../../config";
+import { config } from "./clusterConfig";
 import { capture, find } from "./graph";
 
 const CLUSTER = "cluster-id";
-
-const config: DigitalOceanClusterConfig = {
-  provider: "digitalocean",
-  name: "hobnob-dev",
-  region: "fra1",
-  version: "1.36",
-  ha: false,
-  autoUpgrade: true,
-  surgeUpgrade: true,
-  maintenance: { day: "sunday", startTime: "04:00" },
-  vpcCidr: "10.10.0.0/20",
-  allowedAddresses: [],
-  destroyAllAssociatedResources: false,
-  protect: false,
-  systemPool: { size: "s-2vcpu-4gb", count: 3 },
-  workerPools: {},
-};
 
 /** What kubectl and the Kubernetes provider run: the command of the very kubeconfig that the program makes. */
 async function execCommand(): Promise<{ command: string; args: string[] }> {

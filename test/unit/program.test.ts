@@ -64,7 +64,7 @@ function kubeconfig() {
 
 describe("the whole graph", () => {
   let server: Server;
-  const before_ = { ...process.env };
+  const environment = { ...process.env };
 
   before(async () => {
     server = createServer((request, response) => {
@@ -79,7 +79,7 @@ describe("the whole graph", () => {
   });
 
   after(() => {
-    process.env = before_;
+    process.env = environment;
     server.close();
   });
 
