@@ -10,7 +10,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import dockerignore from "@balena/dockerignore";
 import getPort from "get-port";
-import { type ElasticsearchProcesses, elasticsearchAvailable, startElasticsearch } from "../elasticsearch/process";
+import {
+  type ElasticsearchProcesses,
+  elasticsearchAvailable,
+  startElasticsearch,
+} from "../../local/elasticsearch/process";
 
 const PACKAGE = join(__dirname, "../../app/api");
 const JSON_TYPE = { "content-type": "application/json" };

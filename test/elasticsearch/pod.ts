@@ -5,8 +5,8 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { type ElasticsearchNode, startNode } from "../../local/elasticsearch/process";
 import { type Captured, find } from "../unit/graph";
-import { type ElasticsearchNode, startNode } from "./process";
 
 /** What the API server answers to the init container, for the one account that its Role names. */
 export class ConfigMapApi {

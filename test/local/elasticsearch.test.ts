@@ -6,8 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Elasticsearch } from "../../components/elasticsearch";
+import { elasticsearchAvailable } from "../../local/elasticsearch/process";
 import { ConfigMapApi, type Pod, StatefulSetProcesses } from "../elasticsearch/pod";
-import { elasticsearchAvailable } from "../elasticsearch/process";
 import { type Captured, capture } from "../unit/graph";
 
 const program = (replicas: number) => () => {

@@ -8,7 +8,7 @@ import { delimiter, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import getPort from "get-port";
-import { cacheDirectory } from "../../local/paths";
+import { cacheDirectory } from "../paths";
 
 const run = promisify(execFile);
 
