@@ -183,6 +183,9 @@ const existingCluster = z.strictObject({
   provider: key(z.literal("existing"), "A cluster that is there, of any kind.", "digitalocean, existing", "existing"),
   context: key(z.string().min(1), "Context of the kubeconfig.", "a context of the kubeconfig", "minikube"),
   nodes: count("Nodes that take pods; with 1 nothing is spread.", 1).default(1),
+  cilium: flag(
+    "The cluster's network is Cilium, whose policies can name the API server; any other's can only open its ports to the world.",
+  ).default(false),
   storageProvisioner: key(
     z.string().min(1),
     "Provisioner of the cluster's volumes.",

@@ -1,6 +1,5 @@
-import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import { API_LABELS, Api } from "./components/api";
+import { API_BACKEND, API_LABELS, Api } from "./components/api";
 import { BlockStorage } from "./components/blockStorage";
 import { Certificate } from "./components/certificate";
 import { createCluster } from "./components/cluster";
@@ -9,11 +8,15 @@ import { Elasticsearch } from "./components/elasticsearch";
 import { Image, PullSecret } from "./components/image";
 import { IngressController, Route } from "./components/ingress";
 import { MetricsServer } from "./components/metricsServer";
+import { Namespace } from "./components/namespace";
 import { readConfig } from "./config";
 import { contractVersion, type PlatformOutputs } from "./platform";
 import { preflight } from "./preflight";
 
 type Outputs = { [Name in keyof PlatformOutputs]: pulumi.Input<PlatformOutputs[Name]> };
+
+/** Of the application. */
+const NAMESPACE = "hobnob";
 
 /** The graph, from the cluster to the last record: what a line uses is what it waits for, and nothing else. */
 export = async (): Promise<Outputs> => {
@@ -30,12 +33,7 @@ export = async (): Promise<Outputs> => {
   const { spread, nodeSelector, workers } = cluster;
   const placement = { spread, nodeSelector, workers };
   const onCluster = { provider: cluster.provider };
-  const application = new k8s.core.v1.Namespace(
-    "hobnob",
-    { metadata: { name: "hobnob", labels: { "pod-security.kubernetes.io/enforce": "restricted" } } },
-    onCluster,
-  );
-  const namespace = application.metadata.name;
+  const { name: namespace } = new Namespace("hobnob", { name: NAMESPACE }, onCluster);
 
   const { className, fsType } = config.storage;
   const storage = new BlockStorage(
@@ -51,6 +49,7 @@ export = async (): Promise<Outputs> => {
       namespace,
       storageClassName: storage.storageClassName,
       clients: [API_LABELS],
+      apiServer: cluster.apiServer,
     },
     onCluster,
   );
@@ -69,6 +68,8 @@ export = async (): Promise<Outputs> => {
     {
       ...controller,
       ...placement,
+      backends: [{ namespace: NAMESPACE, ...API_BACKEND }],
+      apiServer: cluster.apiServer,
       loadBalancer: {
         name: config.cluster.provider === "digitalocean" ? config.cluster.name : config.cluster.context,
         sizeUnit,

@@ -1,6 +1,7 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { ELASTICSEARCH_LABELS } from "./elasticsearch";
+import { TO_DNS } from "./namespace";
 
 export interface ApiArgs {
   namespace: pulumi.Input<string>;
@@ -36,6 +37,8 @@ export const API_LABELS = { "app.kubernetes.io/name": "backend" };
 const API_PORT = 8080;
 const DOCS_PORT = 8100;
 const NAME = "backend";
+/** What the ingress controller reaches. */
+export const API_BACKEND = { labels: API_LABELS, ports: [API_PORT, DOCS_PORT] };
 /** User of the image, in app/api/Dockerfile. */
 const USER = 1000;
 
@@ -97,6 +100,9 @@ export class Api extends pulumi.ComponentResource {
       child,
     );
 
+    // Its own, so that rights given to another pod are never its too; it mounts no token.
+    const account = new k8s.core.v1.ServiceAccount(name, { metadata, automountServiceAccountToken: false }, child);
+
     const deployment = new k8s.apps.v1.Deployment(
       name,
       {
@@ -107,7 +113,7 @@ export class Api extends pulumi.ComponentResource {
           revisionHistoryLimit: 3,
           strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
           selector,
-          template: { metadata: { labels: API_LABELS }, spec: podSpec(args) },
+          template: { metadata: { labels: API_LABELS }, spec: podSpec(args, account.metadata.name) },
         },
       },
       {
@@ -146,8 +152,9 @@ export class Api extends pulumi.ComponentResource {
   }
 }
 
-function podSpec(args: ApiArgs): k8s.types.input.core.v1.PodSpec {
+function podSpec(args: ApiArgs, serviceAccountName: pulumi.Input<string>): k8s.types.input.core.v1.PodSpec {
   return {
+    serviceAccountName,
     automountServiceAccountToken: false,
     // They would be named like the API's own settings: of a Service `elasticsearch`, ELASTICSEARCH_PORT is a URL.
     enableServiceLinks: false,
@@ -244,19 +251,3 @@ function fromIngressController(namespace: string): k8s.types.input.networking.v1
 function toElasticsearch(port: pulumi.Input<number>): k8s.types.input.networking.v1.NetworkPolicyEgressRule {
   return { to: [{ podSelector: { matchLabels: ELASTICSEARCH_LABELS } }], ports: [{ protocol: "TCP", port }] };
 }
-
-const TO_DNS: k8s.types.input.networking.v1.NetworkPolicyEgressRule = {
-  to: [
-    {
-      namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "kube-system" } },
-      podSelector: { matchLabels: { "k8s-app": "kube-dns" } },
-    },
-    // The address of a cache on each node, where a cluster has one.
-    // Source: https://kubernetes.io/docs/tasks/administer-cluster/nodelocaldns/
-    { ipBlock: { cidr: "169.254.20.10/32" } },
-  ],
-  ports: [
-    { protocol: "UDP", port: 53 },
-    { protocol: "TCP", port: 53 },
-  ],
-};

@@ -1,6 +1,7 @@
 import type * as k8s from "@pulumi/kubernetes";
 import type * as pulumi from "@pulumi/pulumi";
 import type { Config } from "../config";
+import type { ApiServerPolicy } from "./apiServer";
 import { DigitalOceanCluster } from "./digitalOceanCluster";
 import { ExistingCluster } from "./existingCluster";
 
@@ -20,6 +21,8 @@ export interface Cluster {
   readonly nodeSelector?: Record<string, string>;
   /** Whether replicas must be on different nodes, or only should. */
   readonly spread: "hard" | "soft";
+  /** How a network policy names the cluster's API server. */
+  readonly apiServer: ApiServerPolicy;
   /** Provisioner of the cluster's block storage. */
   readonly storageProvisioner: string;
 }

@@ -25,6 +25,8 @@ export class DigitalOceanCluster extends pulumi.ComponentResource implements Clu
   readonly vpcRange: pulumi.Output<string>;
   readonly nodeSelector?: Record<string, string>;
   readonly spread = "hard";
+  /** DOKS has no other network. https://docs.digitalocean.com/products/kubernetes/details/features/ */
+  readonly apiServer = "cilium";
   readonly storageProvisioner = "dobs.csi.digitalocean.com";
 
   constructor(name: string, args: DigitalOceanClusterArgs, opts?: pulumi.ComponentResourceOptions) {

@@ -4,6 +4,8 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
 import { parseQuantity } from "../capacity";
+import { type ApiServerPolicy, allowApiServer, IDENTITY, identity } from "./apiServer";
+import { Namespace, TO_DNS } from "./namespace";
 
 export interface ElasticsearchArgs {
   namespace: pulumi.Input<string>;
@@ -31,6 +33,10 @@ export interface ElasticsearchArgs {
   nodeSelector?: Record<string, string>;
   /** Labels of the pods in the namespace that may reach port 9200; nobody else may. */
   clients: Record<string, string>[];
+  /** How a policy names the API server, which the first node asks once whether it may form the cluster. */
+  apiServer: ApiServerPolicy;
+  /** Where nodes connect to besides each other, DNS and the API server, such as a store for snapshots. @default nowhere */
+  egress?: k8s.types.input.networking.v1.NetworkPolicyEgressRule[];
   /** Machines that must outlive the nodes on destroy. */
   workers: pulumi.Resource[];
 }
@@ -56,7 +62,6 @@ const MAX_MAP_COUNT = 262144;
 const DISK = "/usr/share/elasticsearch/data";
 const CONFIG = "/usr/share/elasticsearch/config";
 const SCRIPTS = "/usr/local/share/elasticsearch";
-const IDENTITY = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /** One Elasticsearch cluster that forms once, keeps its disks, and restarts one node at a time. */
 export class Elasticsearch extends pulumi.ComponentResource {
@@ -143,10 +148,16 @@ export class Elasticsearch extends pulumi.ComponentResource {
       name,
       {
         metadata: metadata(NAME),
-        spec: { podSelector: { matchLabels: ELASTICSEARCH_LABELS }, policyTypes: ["Ingress"], ingress: allowed(args) },
+        spec: {
+          podSelector: { matchLabels: ELASTICSEARCH_LABELS },
+          policyTypes: ["Ingress", "Egress"],
+          ingress: allowed(args),
+          egress: [TO_NODES, TO_DNS, ...(args.egress ?? [])],
+        },
       },
       child,
     );
+    allowApiServer(`${name}-api-server`, { namespace, labels: ELASTICSEARCH_LABELS, policy: args.apiServer }, child);
 
     // Drains and upgrades take one node at a time.
     new k8s.policy.v1.PodDisruptionBudget(
@@ -205,13 +216,16 @@ export class Elasticsearch extends pulumi.ComponentResource {
   /** `vm.max_map_count` belongs to the machine: a pod can set it only as root of the machine, so that one does nothing else. */
   private createHostSettings(name: string, { nodeSelector, workers }: ElasticsearchArgs) {
     const labels = { "app.kubernetes.io/name": "elasticsearch-host-settings" };
-    const namespace = new k8s.core.v1.Namespace(
+    const namespace = new Namespace(
+      name,
+      { name: "elasticsearch-host-settings", labels, exception: "host-settings" },
+      { parent: this },
+    );
+    const account = new k8s.core.v1.ServiceAccount(
       name,
       {
-        metadata: {
-          name: "elasticsearch-host-settings",
-          labels: { ...labels, "pod-security.kubernetes.io/enforce": "privileged" },
-        },
+        metadata: { name: "elasticsearch-host-settings", namespace: namespace.name, labels },
+        automountServiceAccountToken: false,
       },
       { parent: this },
     );
@@ -219,13 +233,14 @@ export class Elasticsearch extends pulumi.ComponentResource {
     new k8s.apps.v1.DaemonSet(
       name,
       {
-        metadata: { name: "elasticsearch-host-settings", namespace: namespace.metadata.name, labels },
+        metadata: { name: "elasticsearch-host-settings", namespace: namespace.name, labels },
         spec: {
           selector: { matchLabels: labels },
           updateStrategy: { type: "RollingUpdate", rollingUpdate: { maxUnavailable: "100%" } },
           template: {
             metadata: { labels },
             spec: {
+              serviceAccountName: account.metadata.name,
               automountServiceAccountToken: false,
               enableServiceLinks: false,
               nodeSelector,
@@ -389,16 +404,8 @@ function podSpec(
       { name: "config", emptyDir: {} },
       { name: "logs", emptyDir: {} },
       { name: "tmp", emptyDir: {} },
-      {
-        // Only `configure` mounts it: Elasticsearch itself has no identity in the cluster.
-        name: "identity",
-        projected: {
-          sources: [
-            { serviceAccountToken: { path: "token", expirationSeconds: 600 } },
-            { configMap: { name: "kube-root-ca.crt", items: [{ key: "ca.crt", path: "ca.crt" }] } },
-          ],
-        },
-      },
+      // Only `configure` mounts it: Elasticsearch itself has no identity in the cluster.
+      identity("identity", 600),
     ],
   };
 }
@@ -411,6 +418,11 @@ function antiAffinity(spread: ElasticsearchArgs["spread"]): k8s.types.input.core
     ? { requiredDuringSchedulingIgnoredDuringExecution: [term] }
     : { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 100, podAffinityTerm: term }] };
 }
+
+const TO_NODES: k8s.types.input.networking.v1.NetworkPolicyEgressRule = {
+  to: [{ podSelector: { matchLabels: ELASTICSEARCH_LABELS } }],
+  ports: [{ protocol: "TCP", port: TRANSPORT }],
+};
 
 function allowed({ clients }: ElasticsearchArgs): k8s.types.input.networking.v1.NetworkPolicyIngressRule[] {
   const from = (labels: Record<string, string>[]) => labels.map((matchLabels) => ({ podSelector: { matchLabels } }));

@@ -2,6 +2,7 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import type { ExistingClusterConfig } from "../config";
 import { contextOnly } from "../kubeconfig";
+import type { ApiServerPolicy } from "./apiServer";
 import type { Cluster } from "./cluster";
 
 /** The keys of `hobnob:cluster` with `provider: existing`, which `config.ts` describes. */
@@ -15,6 +16,7 @@ export class ExistingCluster extends pulumi.ComponentResource implements Cluster
   readonly kubeconfig: pulumi.Output<string>;
   readonly workers: pulumi.Resource[] = [];
   readonly spread: "hard" | "soft";
+  readonly apiServer: ApiServerPolicy;
   readonly storageProvisioner: string;
 
   constructor(name: string, args: ExistingClusterArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -23,6 +25,7 @@ export class ExistingCluster extends pulumi.ComponentResource implements Cluster
     this.name = pulumi.output(args.context);
     this.kubeconfig = pulumi.secret(JSON.stringify(contextOnly(args.context, process.env)));
     this.spread = args.nodes > 1 ? "hard" : "soft";
+    this.apiServer = args.cilium ? "cilium" : "ports";
     this.storageProvisioner = args.storageProvisioner;
     this.provider = new k8s.Provider(
       name,

@@ -1,6 +1,8 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { INGRESS_REQUESTS } from "../capacity";
+import { type ApiServerPolicy, allowApiServer, IDENTITY, identity } from "./apiServer";
+import { Namespace } from "./namespace";
 
 /**
  * F5 NGINX Ingress Controller, open source edition, by exact version; its digest was read in no source, so none is here.
@@ -39,6 +41,10 @@ export interface IngressControllerArgs {
     /** Addresses of the balancer: only these are believed about a client's address. Unset, no one is. */
     vpcRange?: pulumi.Input<string>;
   };
+  /** Pods that requests are brought to; the controller reaches no other. Ports are the pods' own, by number. */
+  backends: { namespace: string; labels: Record<string, string>; ports: number[] }[];
+  /** How a policy names the API server, which the controller watches. */
+  apiServer: ApiServerPolicy;
   /** Whether the pods must be on different nodes, or only should. */
   spread: "hard" | "soft";
   nodeSelector?: Record<string, string>;
@@ -64,18 +70,12 @@ export class IngressController extends pulumi.ComponentResource {
     const labels = { "app.kubernetes.io/name": NAME, "app.kubernetes.io/instance": className };
 
     this.namespace = ofClass(NAME, className);
-    const namespace = new k8s.core.v1.Namespace(
+    const namespace = new Namespace(
       name,
-      {
-        metadata: {
-          name: this.namespace,
-          // Host ports are more than the standards `restricted` and `baseline` allow.
-          labels: { "pod-security.kubernetes.io/enforce": expose === "HostPort" ? "privileged" : "restricted" },
-        },
-      },
+      { name: this.namespace, exception: expose === "HostPort" ? "host-ports" : undefined },
       parent,
     );
-    const metadata = { namespace: namespace.metadata.name };
+    const metadata = { namespace: namespace.name };
 
     const ingressClass = new k8s.networking.v1.IngressClass(
       name,
@@ -122,12 +122,14 @@ export class IngressController extends pulumi.ComponentResource {
         metadata,
         spec: {
           podSelector: { matchLabels: labels },
-          policyTypes: ["Ingress"],
+          policyTypes: ["Ingress", "Egress"],
           ingress: [{ ports: [{ protocol: "TCP", port: "http" }] }],
+          egress: args.backends.map(toBackend),
         },
       },
       parent,
     );
+    allowApiServer(`${name}-api-server`, { ...metadata, labels, policy: args.apiServer }, parent);
 
     if (expose !== "HostPort") {
       const service = createService(name, args, metadata, labels, parent);
@@ -141,6 +143,14 @@ export class IngressController extends pulumi.ComponentResource {
     this.className = ingressClass.metadata.name;
     this.registerOutputs();
   }
+}
+
+function toBackend({ namespace, labels, ports }: IngressControllerArgs["backends"][number]) {
+  const namespaceSelector = { matchLabels: { "kubernetes.io/metadata.name": namespace } };
+  return {
+    to: [{ namespaceSelector, podSelector: { matchLabels: labels } }],
+    ports: ports.map((port) => ({ protocol: "TCP", port })),
+  };
 }
 
 /** What two controllers must not share: a balancer of the same name would be taken over by the second. */
@@ -179,7 +189,7 @@ function nginxConfiguration({ maxBodySize, loadBalancer: { vpcRange } }: Ingress
  * the balancer. https://github.com/nginx/kubernetes-ingress/blob/v5.5.4/deployments/rbac/rbac.yaml
  */
 function createAccount(name: string, metadata: Metadata, opts: pulumi.CustomResourceOptions) {
-  const serviceAccount = new k8s.core.v1.ServiceAccount(name, { metadata }, opts);
+  const serviceAccount = new k8s.core.v1.ServiceAccount(name, { metadata, automountServiceAccountToken: false }, opts);
   const clusterRole = new k8s.rbac.v1.ClusterRole(
     name,
     {
@@ -235,7 +245,7 @@ interface PodUses {
 function podSpec(args: IngressControllerArgs, labels: Labels, uses: PodUses): k8s.types.input.core.v1.PodSpec {
   return {
     serviceAccountName: uses.serviceAccountName,
-    automountServiceAccountToken: true,
+    automountServiceAccountToken: false,
     enableServiceLinks: false,
     nodeSelector: args.nodeSelector,
     topologySpreadConstraints: [
@@ -257,7 +267,7 @@ function podSpec(args: IngressControllerArgs, labels: Labels, uses: PodUses): k8
       runAsGroup: 101,
       seccompProfile: { type: "RuntimeDefault" },
     },
-    volumes: WRITABLE.map(([volume]) => ({ name: volume, emptyDir: {} })),
+    volumes: [...WRITABLE.map(([volume]) => ({ name: volume, emptyDir: {} })), identity("identity")],
     initContainers: [COPY_CONFIGURATION],
     containers: [
       {
@@ -276,7 +286,10 @@ function podSpec(args: IngressControllerArgs, labels: Labels, uses: PodUses): k8
         lifecycle: { preStop: { sleep: { seconds: PRE_STOP_SECONDS } } },
         resources: RESOURCES,
         securityContext: { ...CONFINED, capabilities: { drop: ["ALL"], add: ["NET_BIND_SERVICE"] } },
-        volumeMounts: WRITABLE.map(([volume, mountPath]) => ({ name: volume, mountPath })),
+        volumeMounts: [
+          ...WRITABLE.map(([volume, mountPath]) => ({ name: volume, mountPath })),
+          { name: "identity", mountPath: IDENTITY, readOnly: true },
+        ],
       },
     ],
   };

@@ -1,6 +1,7 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { METRICS_SERVER_REQUESTS } from "../capacity";
+import { allowApiServer, IDENTITY, identity } from "./apiServer";
 
 export interface MetricsServerArgs {
   /** Whether its two pods must be on different machines, or only should. */
@@ -50,6 +51,22 @@ export class MetricsServer extends pulumi.ComponentResource {
     );
 
     new k8s.policy.v1.PodDisruptionBudget(name, { metadata, spec: { selector, maxUnavailable: 1 } }, child);
+
+    // The API server asks it for others, by way of whatever the cloud puts between them.
+    new k8s.networking.v1.NetworkPolicy(
+      name,
+      {
+        metadata,
+        spec: {
+          podSelector: selector,
+          policyTypes: ["Ingress", "Egress"],
+          ingress: [{ ports: [{ protocol: "TCP", port: "https" }] }],
+        },
+      },
+      child,
+    );
+    const client = { namespace: NAMESPACE, labels: LABELS, policy: "cilium", kubelets: true } as const;
+    allowApiServer(`${name}-api-server`, client, child);
 
     const service = new k8s.core.v1.Service(
       name,
@@ -147,7 +164,7 @@ function bindRoles(name: string, account: k8s.core.v1.ServiceAccount, child: pul
 function podSpec(args: MetricsServerArgs, serviceAccountName: pulumi.Input<string>): k8s.types.input.core.v1.PodSpec {
   return {
     serviceAccountName,
-    automountServiceAccountToken: true,
+    automountServiceAccountToken: false,
     enableServiceLinks: false,
     priorityClassName: "system-cluster-critical",
     nodeSelector: args.nodeSelector,
@@ -188,10 +205,13 @@ function podSpec(args: MetricsServerArgs, serviceAccountName: pulumi.Input<strin
           capabilities: { drop: ["ALL"] },
         },
         resources: { requests: { ...METRICS_SERVER_REQUESTS }, limits: { memory: METRICS_SERVER_REQUESTS.memory } },
-        volumeMounts: [{ name: "tmp", mountPath: "/tmp" }],
+        volumeMounts: [
+          { name: "tmp", mountPath: "/tmp" },
+          { name: "identity", mountPath: IDENTITY, readOnly: true },
+        ],
       },
     ],
-    volumes: [{ name: "tmp", emptyDir: {} }],
+    volumes: [{ name: "tmp", emptyDir: {} }, identity("identity")],
   };
 }
 

@@ -2,6 +2,7 @@ import { CoreV1Api, KubeConfig } from "@kubernetes/client-node";
 import { adminKubeconfig, clusterEndpoint, createCluster, deleteCluster, startCluster, stopCluster } from "../cluster";
 import { accountForControllers } from "./attachments";
 import { sizes } from "./catalogue";
+import { installCiliumPolicies } from "./cilium";
 import { startControllers } from "./controllers/index";
 import { createNode, deleteNode } from "./controllers/nodes";
 import { mergePatch } from "./controllers/watch";
@@ -21,6 +22,7 @@ export class EmbeddedCluster implements Runtime {
   create(cluster: Cluster) {
     return this.#inTurn(async () => {
       await createCluster(this.#options());
+      await installCiliumPolicies(adminKubeconfig());
       this.#startControllers(cluster);
       return clusterEndpoint();
     });
@@ -29,6 +31,7 @@ export class EmbeddedCluster implements Runtime {
   resume(cluster: Cluster) {
     return this.#inTurn(async () => {
       await startCluster(this.#options());
+      await installCiliumPolicies(adminKubeconfig());
       this.#startControllers(cluster);
       return clusterEndpoint();
     });

@@ -21,6 +21,7 @@ const program = (replicas: number) => () => {
     mmap: false,
     spread: "hard",
     clients: [],
+    apiServer: "cilium",
     workers: [],
   });
 };

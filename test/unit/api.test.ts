@@ -7,6 +7,7 @@ const COMPONENT = "hobnob:platform:Api";
 const DEPLOYMENT = "kubernetes:apps/v1:Deployment";
 const SERVICE = "kubernetes:core/v1:Service";
 const POLICY = "kubernetes:networking.k8s.io/v1:NetworkPolicy";
+const ACCOUNT = "kubernetes:core/v1:ServiceAccount";
 const BUDGET = "kubernetes:policy/v1:PodDisruptionBudget";
 const AUTOSCALER = "kubernetes:autoscaling/v2:HorizontalPodAutoscaler";
 const IMAGE = `docker.io/acme/hobnob-backend@sha256:${"a".repeat(64)}`;
@@ -55,6 +56,7 @@ describe("api", () => {
     `${SERVICE}::api`,
     `${POLICY}::api`,
     `${BUDGET}::api`,
+    `${ACCOUNT}::api`,
     `${DEPLOYMENT}::api`,
   ];
 
@@ -161,7 +163,8 @@ describe("api", () => {
       readOnlyRootFilesystem: true,
       capabilities: { drop: ["ALL"] },
     });
-    assert.deepEqual([serviceAccountName, hostNetwork, volumes], [undefined, undefined, undefined]);
+    assert.deepEqual([serviceAccountName, hostNetwork, volumes], ["backend", undefined, undefined]);
+    assert.equal(find(graph, ACCOUNT).inputs.automountServiceAccountToken, false);
   });
 
   it("must spread each version over the machines that take pods, on two of them at least", async () => {
@@ -261,7 +264,8 @@ describe("api", () => {
     const graph = await deploy();
     const component = find(graph, COMPONENT).urn;
     const pool = find(graph, "test:index:Pool").urn;
-    assert.deepEqual(edges(find(graph, DEPLOYMENT)).sort(), [pool, component].sort());
+    const account = find(graph, ACCOUNT).urn;
+    assert.deepEqual(edges(find(graph, DEPLOYMENT)).sort(), [account, pool, component].sort());
     for (const type of [SERVICE, POLICY, BUDGET]) assert.deepEqual(edges(find(graph, type)), [component], type);
     assert.equal(ofType(graph, AUTOSCALER).length, 0);
   });

@@ -123,7 +123,13 @@ describe("capacity", () => {
   });
 
   it("must not judge an existing cluster, whose nodes it does not know", () => {
-    const cluster = { provider: "existing", context: "kind", nodes: 1, storageProvisioner: "x" } as const;
+    const cluster = {
+      provider: "existing",
+      context: "kind",
+      nodes: 1,
+      cilium: false,
+      storageProvisioner: "x",
+    } as const;
     assert.deepEqual(capacityViolations({ ...needs({}, elasticsearch("100Gi")), cluster }), []);
   });
 });

@@ -251,8 +251,8 @@ describe("existing cluster", () => {
   });
   const write = (name: string, content: object) => writeFileSync(join(directory, name), JSON.stringify(content));
 
-  const existing = (context: string, nodes = 1) =>
-    cluster({ provider: "existing", context, nodes, storageProvisioner: "k8s.io/minikube-hostpath" });
+  const existing = (context: string, nodes = 1, cilium = false) =>
+    cluster({ provider: "existing", context, nodes, cilium, storageProvisioner: "k8s.io/minikube-hostpath" });
 
   it("must be reached by its own context alone, with its files inside", async () => {
     const { graph } = await existing("minikube");

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
 import { diskSizeWarning, Elasticsearch, type ElasticsearchArgs } from "../../components/elasticsearch";
+import { TO_DNS } from "../../components/namespace";
 import { type Captured, capture, edges, find, ofType, unwrap } from "./graph";
 
 const IMAGE = "docker.elastic.co/elasticsearch/elasticsearch:9.5.3";
@@ -31,6 +32,7 @@ const graphOf = (changes: Partial<ElasticsearchArgs> = {}, outputs?: (component:
       diskSize: "20Gi",
       mmap: false,
       spread: "hard",
+      apiServer: "cilium",
       clients: [{ "app.kubernetes.io/name": "backend" }],
       workers: [new Workers()],
       ...changes,
@@ -60,6 +62,7 @@ describe("Elasticsearch", () => {
     assert.deepEqual(resources.map(({ type, name }) => `${type}::${name}`).sort(), [
       "hobnob:platform:Elasticsearch::elasticsearch",
       "kubernetes:apps/v1:StatefulSet::elasticsearch",
+      "kubernetes:cilium.io/v2:CiliumNetworkPolicy::elasticsearch-api-server",
       "kubernetes:core/v1:ConfigMap::elasticsearch-files",
       "kubernetes:core/v1:Service::elasticsearch",
       "kubernetes:core/v1:Service::elasticsearch-discovery",
@@ -334,7 +337,7 @@ describe("Elasticsearch", () => {
     const policy = (one: Captured[]) => find(one, "kubernetes:networking.k8s.io/v1:NetworkPolicy").inputs.spec;
     assert.deepEqual(policy(graph), {
       podSelector: { matchLabels: LABELS },
-      policyTypes: ["Ingress"],
+      policyTypes: ["Ingress", "Egress"],
       ingress: [
         nodes,
         {
@@ -342,7 +345,10 @@ describe("Elasticsearch", () => {
           ports: [{ protocol: "TCP", port: 9200 }],
         },
       ],
+      egress: [{ to: nodes.from, ports: nodes.ports }, TO_DNS],
     });
+    const store = { to: [{ ipBlock: { cidr: "203.0.113.0/24" } }], ports: [{ protocol: "TCP", port: 443 }] };
+    assert.deepEqual(policy(await graphOf({ egress: [store] })).egress.at(-1), store);
     assert.deepEqual(policy(await graphOf({ clients: [] })).ingress, [nodes]);
   });
 
@@ -408,6 +414,7 @@ describe("Elasticsearch", () => {
     assert.deepEqual(waits(DAEMON_SET), [
       component,
       "kubernetes:core/v1:Namespace::elasticsearch-host-settings",
+      "kubernetes:core/v1:ServiceAccount::elasticsearch-host-settings",
       "test:index:Workers::workers",
     ]);
     assert.deepEqual(waits("kubernetes:core/v1:Service", "elasticsearch"), [component]);
@@ -424,5 +431,6 @@ const smallest: ElasticsearchArgs = {
   mmap: false,
   spread: "soft",
   clients: [],
+  apiServer: "ports",
   workers: [],
 };

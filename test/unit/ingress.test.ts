@@ -7,6 +7,7 @@ const DEPLOYMENT = "kubernetes:apps/v1:Deployment";
 const SERVICE = "kubernetes:core/v1:Service";
 const CONFIG_MAP = "kubernetes:core/v1:ConfigMap";
 const NAMESPACE = "kubernetes:core/v1:Namespace";
+const POLICY = "kubernetes:networking.k8s.io/v1:NetworkPolicy";
 const INGRESS = "kubernetes:networking.k8s.io/v1:Ingress";
 const INGRESS_CLASS = "kubernetes:networking.k8s.io/v1:IngressClass";
 const BALANCER = "service.beta.kubernetes.io/do-loadbalancer-";
@@ -22,6 +23,8 @@ const controllerArgs = ({ loadBalancer, ...changes }: Changes = {}): IngressCont
   expose: "LoadBalancer",
   allowEmptyHost: false,
   maxBodySize: "1m",
+  backends: [{ namespace: "hobnob", labels: { app: "shop" }, ports: [8080] }],
+  apiServer: "cilium",
   spread: "hard",
   workers: [],
   ...changes,
@@ -48,13 +51,16 @@ describe("ingress controller", () => {
     const names = async (preview: boolean) => (await controller({}, { preview })).graph.map((r) => r.type).sort();
     assert.deepEqual(await names(false), [
       "hobnob:platform:IngressController",
+      "hobnob:platform:Namespace",
       DEPLOYMENT,
+      "kubernetes:cilium.io/v2:CiliumNetworkPolicy",
       CONFIG_MAP,
       NAMESPACE,
       SERVICE,
       "kubernetes:core/v1:ServiceAccount",
       INGRESS_CLASS,
-      "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+      POLICY,
+      POLICY,
       "kubernetes:policy/v1:PodDisruptionBudget",
       "kubernetes:rbac.authorization.k8s.io/v1:ClusterRole",
       "kubernetes:rbac.authorization.k8s.io/v1:ClusterRoleBinding",
@@ -160,7 +166,7 @@ describe("ingress controller", () => {
     assert.deepEqual([waitsFor(graph, deployment, service), waitsFor(graph, service, deployment)], [false, false]);
     const withoutService = (await controller({}, { stuck: SERVICE })).graph;
     const withoutDeployment = (await controller({}, { stuck: DEPLOYMENT })).graph;
-    assert.deepEqual([withoutService.length, withoutDeployment.length], [13, 13]);
+    assert.deepEqual([withoutService.length, withoutDeployment.length], [16, 16]);
   });
 
   it("must be gone before the nodes it runs on", async () => {
@@ -217,10 +223,8 @@ describe("ingress controller", () => {
 
   it("must be confined as the namespace's security standard demands", async () => {
     const { metadata } = await inputs(NAMESPACE);
-    assert.deepEqual(metadata, {
-      name: "nginx-ingress",
-      labels: { "pod-security.kubernetes.io/enforce": "restricted" },
-    });
+    assert.equal(metadata.name, "nginx-ingress");
+    assert.equal(metadata.labels["pod-security.kubernetes.io/enforce"], "restricted");
     const spec = await podSpec();
     assert.deepEqual(spec.securityContext, {
       runAsNonRoot: true,
@@ -234,7 +238,7 @@ describe("ingress controller", () => {
       capabilities: { drop: ["ALL"], add: ["NET_BIND_SERVICE"] },
     });
     assert.deepEqual(spec.initContainers[0].securityContext, { ...confined, capabilities: { drop: ["ALL"] } });
-    assert.deepEqual([spec.enableServiceLinks, spec.automountServiceAccountToken], [false, true]);
+    assert.deepEqual([spec.enableServiceLinks, spec.automountServiceAccountToken], [false, false]);
   });
 
   it("must be able to write what it writes on a read-only root", async () => {
@@ -246,9 +250,10 @@ describe("ingress controller", () => {
       { name: "nginx-state", mountPath: "/var/lib/nginx/state" },
       { name: "nginx-log", mountPath: "/var/log/nginx" },
     ];
-    assert.deepEqual(containers[0].volumeMounts, mounts);
+    const identity = { name: "identity", mountPath: "/var/run/secrets/kubernetes.io/serviceaccount", readOnly: true };
+    assert.deepEqual(containers[0].volumeMounts, [...mounts, identity]);
     assert.deepEqual(
-      volumes,
+      volumes.filter(({ name }: { name: string }) => name !== "identity"),
       mounts.map(({ name }) => ({ name, emptyDir: {} })),
     );
     assert.deepEqual(initContainers[0].command, ["cp", "-dR", "/etc/nginx/.", "/mnt/etc"]);
@@ -261,11 +266,19 @@ describe("ingress controller", () => {
     assert.deepEqual([containers[0].resources, initContainers[0].resources], [resources, resources]);
   });
 
-  it("must be reached by plain HTTP alone", async () => {
-    assert.deepEqual((await inputs("kubernetes:networking.k8s.io/v1:NetworkPolicy")).spec, {
+  it("must be reached by plain HTTP alone, and reach its backends alone", async () => {
+    const [backend] = controllerArgs().backends;
+    const namespaceSelector = { matchLabels: { "kubernetes.io/metadata.name": "hobnob" } };
+    assert.deepEqual(find((await controller()).graph, POLICY, "ingress").inputs.spec, {
       podSelector: { matchLabels: LABELS },
-      policyTypes: ["Ingress"],
+      policyTypes: ["Ingress", "Egress"],
       ingress: [{ ports: [{ protocol: "TCP", port: "http" }] }],
+      egress: [
+        {
+          to: [{ namespaceSelector, podSelector: { matchLabels: backend?.labels } }],
+          ports: [{ protocol: "TCP", port: 8080 }],
+        },
+      ],
     });
   });
 });
@@ -374,9 +387,8 @@ describe("ingress controller without a balancer", () => {
     const { spec } = find(graph, DEPLOYMENT).inputs;
     assert.deepEqual(spec.strategy, { rollingUpdate: { maxSurge: 0, maxUnavailable: 1 } });
     assert.deepEqual(spec.template.spec.containers[0].ports[0], { name: "http", containerPort: 80, hostPort: 80 });
-    assert.deepEqual(find(graph, NAMESPACE).inputs.metadata.labels, {
-      "pod-security.kubernetes.io/enforce": "privileged",
-    });
+    const { labels } = find(graph, NAMESPACE).inputs.metadata;
+    assert.equal(labels["pod-security.kubernetes.io/enforce"], "privileged");
   });
 
   for (const [expose, expected] of [
@@ -420,6 +432,8 @@ describe("second ingress controller", () => {
       "IngressClass /nginx",
       "Namespace /nginx-ingress",
       "Namespace /nginx-ingress-internal",
+      "NetworkPolicy nginx-ingress-internal/default-deny",
+      "NetworkPolicy nginx-ingress/default-deny",
       "Service nginx-ingress-internal/nginx-ingress",
       "Service nginx-ingress/nginx-ingress",
     ]);

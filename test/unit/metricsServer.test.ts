@@ -44,6 +44,8 @@ describe("metrics server", () => {
         `${CLUSTER_BINDING}::metrics`,
         `${CLUSTER_BINDING}::metrics-auth-delegator`,
         `${BINDING}::metrics-auth-reader`,
+        "kubernetes:networking.k8s.io/v1:NetworkPolicy::metrics",
+        "kubernetes:cilium.io/v2:CiliumNetworkPolicy::metrics-api-server",
         `${DEPLOYMENT}::metrics`,
         `${BUDGET}::metrics`,
         `${SERVICE}::metrics`,
@@ -104,8 +106,9 @@ describe("metrics server", () => {
       readOnlyRootFilesystem: true,
       capabilities: { drop: ["ALL"] },
     });
-    assert.deepEqual(pod.containers[0].volumeMounts, [{ name: "tmp", mountPath: "/tmp" }]);
-    assert.deepEqual(pod.volumes, [{ name: "tmp", emptyDir: {} }]);
+    const writable = pod.containers[0].volumeMounts.filter(({ readOnly }: { readOnly?: boolean }) => !readOnly);
+    assert.deepEqual(writable, [{ name: "tmp", mountPath: "/tmp" }]);
+    assert.deepEqual(pod.volumes[0], { name: "tmp", emptyDir: {} });
   });
 
   it("must request what the capacity check counts, and be the last to be evicted", async () => {
@@ -156,7 +159,7 @@ describe("metrics server", () => {
     assert.equal(find(graph, ACCOUNT).inputs.automountServiceAccountToken, false);
     assert.deepEqual(
       [podOf(graph).serviceAccountName, podOf(graph).automountServiceAccountToken],
-      ["metrics-server", true],
+      ["metrics-server", false],
     );
   });
 

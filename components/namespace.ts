@@ -1,0 +1,125 @@
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+
+/** Every namespace that may run more than the Pod Security level `restricted` allows, and why it must. */
+export const POD_SECURITY_EXCEPTIONS = {
+  "host-settings": {
+    level: "privileged",
+    reason:
+      "vm.max_map_count belongs to the machine: only a privileged container can set it, and baseline allows none.",
+  },
+  "host-ports": {
+    level: "privileged",
+    reason:
+      "With ingress.expose HostPort the controller takes port 80 of its machine, and baseline allows no host port.",
+  },
+} as const satisfies Record<string, { level: "baseline" | "privileged"; reason: string }>;
+
+/** Most that the pods of a namespace may request together. */
+export interface Quota {
+  /** Kubernetes quantity of CPU. */
+  cpu: string;
+  /** Kubernetes quantity of memory. */
+  memory: string;
+  /** Pods that have not ended. */
+  pods: number;
+  /** What a container requests that says nothing, as Kubernetes quantities: under a quota each must request something. */
+  container: { cpu: string; memory: string };
+}
+
+export interface NamespaceArgs {
+  /** Its fixed name, by which policies and people address it. */
+  name: string;
+  labels?: Record<string, string>;
+  /** Why its pods may do more than `restricted` allows. @default they may not */
+  exception?: keyof typeof POD_SECURITY_EXCEPTIONS;
+  /** @default no limit */
+  quota?: Quota;
+}
+
+/** The version of the standards that is enforced: a newer cluster must not refuse pods that ran the day before. */
+const PINNED = "v1.36";
+
+/** A namespace that runs restricted pods only, which reach nobody and are reached by nobody until a policy says so. */
+export class Namespace extends pulumi.ComponentResource {
+  readonly name: pulumi.Output<string>;
+
+  constructor(name: string, args: NamespaceArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("hobnob:platform:Namespace", name, {}, opts);
+    const child = { parent: this };
+
+    const namespace = new k8s.core.v1.Namespace(
+      name,
+      { metadata: { name: args.name, labels: { ...args.labels, ...podSecurity(args) } } },
+      // Before this component there was the namespace alone: replaced, it would take all that is in it along.
+      { parent: this, aliases: [{ parent: opts?.parent ?? pulumi.rootStackResource }] },
+    );
+    this.name = namespace.metadata.name;
+
+    new k8s.networking.v1.NetworkPolicy(
+      `${name}-default-deny`,
+      {
+        metadata: { name: "default-deny", namespace: this.name },
+        spec: { podSelector: {}, policyTypes: ["Ingress", "Egress"] },
+      },
+      child,
+    );
+
+    if (args.quota) createQuota(name, this.name, args.quota, child);
+    this.registerOutputs();
+  }
+}
+
+/** What is enforced is pinned; what the newest standards would refuse is warned of and audited. */
+function podSecurity({ exception }: NamespaceArgs): Record<string, string> {
+  const level = exception ? POD_SECURITY_EXCEPTIONS[exception].level : "restricted";
+  const label = (mode: string, version: string) => ({
+    [`pod-security.kubernetes.io/${mode}`]: level,
+    [`pod-security.kubernetes.io/${mode}-version`]: version,
+  });
+  return { ...label("enforce", PINNED), ...label("warn", "latest"), ...label("audit", "latest") };
+}
+
+function createQuota(
+  name: string,
+  namespace: pulumi.Output<string>,
+  { cpu, memory, pods, container }: Quota,
+  child: pulumi.CustomResourceOptions,
+) {
+  // No default limit: one below what a container requests would refuse the pod.
+  new k8s.core.v1.LimitRange(
+    name,
+    {
+      metadata: { name: "container-defaults", namespace },
+      spec: { limits: [{ type: "Container", defaultRequest: container }] },
+    },
+    child,
+  );
+  new k8s.core.v1.ResourceQuota(
+    name,
+    {
+      metadata: { name: "quota", namespace },
+      spec: { hard: { "requests.cpu": cpu, "requests.memory": memory, pods: String(pods) } },
+    },
+    child,
+  );
+}
+
+type EgressRule = k8s.types.input.networking.v1.NetworkPolicyEgressRule;
+
+/** Names are resolved by the cluster's DNS, which is outside every namespace of ours. */
+export const TO_DNS: EgressRule = {
+  to: [
+    {
+      namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "kube-system" } },
+      podSelector: { matchLabels: { "k8s-app": "kube-dns" } },
+    },
+    // The address of a cache on each node, where a cluster has one.
+    // Source: https://kubernetes.io/docs/tasks/administer-cluster/nodelocaldns/
+    { ipBlock: { cidr: "169.254.20.10/32" } },
+  ],
+  ports: [
+    { protocol: "UDP", port: 53 },
+    { protocol: "TCP", port: 53 },
+  ],
+};
