@@ -108,10 +108,13 @@ export class IngressController extends pulumi.ComponentResource {
       { ...parent, dependsOn: [...account.bindings, ...workers] },
     );
 
-    // Else a drain could take all pods at once.
+    // Else a drain could take all pods at once; one that isn't ready serves nobody and never holds a drain up.
     new k8s.policy.v1.PodDisruptionBudget(
       name,
-      { metadata, spec: { maxUnavailable: 1, selector: { matchLabels: labels } } },
+      {
+        metadata,
+        spec: { maxUnavailable: 1, selector: { matchLabels: labels }, unhealthyPodEvictionPolicy: "AlwaysAllow" },
+      },
       parent,
     );
 

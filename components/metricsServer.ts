@@ -50,7 +50,11 @@ export class MetricsServer extends pulumi.ComponentResource {
       { parent: this, dependsOn: [...bindings, ...args.workers] },
     );
 
-    new k8s.policy.v1.PodDisruptionBudget(name, { metadata, spec: { selector, maxUnavailable: 1 } }, child);
+    new k8s.policy.v1.PodDisruptionBudget(
+      name,
+      { metadata, spec: { selector, maxUnavailable: 1, unhealthyPodEvictionPolicy: "AlwaysAllow" } },
+      child,
+    );
 
     // The API server asks it for others, by way of whatever the cloud puts between them.
     new k8s.networking.v1.NetworkPolicy(
@@ -199,6 +203,8 @@ function podSpec(args: MetricsServerArgs, serviceAccountName: pulumi.Input<strin
           periodSeconds: 10,
           failureThreshold: 3,
         },
+        // The API server goes on asking it until it has seen that the pod goes.
+        lifecycle: { preStop: { sleep: { seconds: 10 } } },
         securityContext: {
           allowPrivilegeEscalation: false,
           readOnlyRootFilesystem: true,

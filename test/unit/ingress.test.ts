@@ -193,7 +193,8 @@ describe("ingress controller", () => {
       },
     ]);
     const budget = (await inputs("kubernetes:policy/v1:PodDisruptionBudget")).spec;
-    assert.deepEqual(budget, { maxUnavailable: 1, selector: { matchLabels: LABELS } });
+    const unhealthyPodEvictionPolicy = "AlwaysAllow";
+    assert.deepEqual(budget, { maxUnavailable: 1, selector: { matchLabels: LABELS }, unhealthyPodEvictionPolicy });
   });
 
   it("must not demand different nodes of a cluster that has one", async () => {

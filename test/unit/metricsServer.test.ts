@@ -69,7 +69,9 @@ describe("metrics server", () => {
         { labelSelector: { matchLabels: LABELS }, topologyKey: "kubernetes.io/hostname" },
       ],
     });
-    assert.deepEqual(find(graph, BUDGET).inputs.spec, { selector: { matchLabels: LABELS }, maxUnavailable: 1 });
+    const unhealthyPodEvictionPolicy = "AlwaysAllow";
+    const budget = { selector: { matchLabels: LABELS }, maxUnavailable: 1, unhealthyPodEvictionPolicy };
+    assert.deepEqual(find(graph, BUDGET).inputs.spec, budget);
   });
 
   it("must run twice on a single machine where the spread is soft", async () => {

@@ -1,0 +1,596 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { parse } from "yaml";
+import { exceptions } from "../../policy/exceptions";
+import { rules, violations } from "../../policy/policies";
+import { type Resource, UNKNOWN } from "../../policy/resources";
+import { capture } from "./graph";
+
+// biome-ignore lint/suspicious/noExplicitAny: inputs have as many shapes as there are resource types
+type Props = any;
+
+const resource = (type: string, name: string, props: Props, more: Partial<Resource> = {}): Resource => ({
+  type,
+  name,
+  urn: `urn:pulumi:test::hobnob::${type}::${name}`,
+  props,
+  ...more,
+});
+
+const labels = { app: "shop" };
+const metadata = { name: "shop", namespace: "shops" };
+const bounds = { requests: { cpu: "100m", memory: "64Mi" }, limits: { memory: "64Mi" } };
+const container: Props = {
+  name: "shop",
+  ports: [{ name: "http", containerPort: 8080 }],
+  readinessProbe: { httpGet: { path: "/ready", port: "http" } },
+  livenessProbe: { httpGet: { path: "/alive", port: "http" } },
+  lifecycle: { preStop: { sleep: { seconds: 10 } } },
+  resources: bounds,
+};
+const constraint = {
+  topologyKey: "kubernetes.io/hostname",
+  whenUnsatisfiable: "DoNotSchedule",
+  labelSelector: { matchLabels: labels },
+};
+const pod: Props = { containers: [container], topologySpreadConstraints: [constraint] };
+const template = (spec: Props = pod) => ({ metadata: { labels }, spec });
+
+const deployment = (spec: Props = {}, name = "shop") =>
+  resource("kubernetes:apps/v1:Deployment", name, {
+    metadata,
+    spec: { replicas: 2, selector: { matchLabels: labels }, template: template(), ...spec },
+  });
+const withPod = (more: Props) => deployment({ template: template({ ...pod, ...more }) });
+const withContainer = (more: Props) => withPod({ containers: [{ ...container, ...more }] });
+const set = (spec: Props = {}) =>
+  resource("kubernetes:apps/v1:StatefulSet", "shop", {
+    metadata,
+    spec: { replicas: 3, selector: { matchLabels: labels }, template: template(), ...spec },
+  });
+const service = (spec: Props = {}) =>
+  resource("kubernetes:core/v1:Service", "shop", {
+    metadata,
+    spec: { selector: labels, ports: [{ port: 80, targetPort: "http" }], ...spec },
+  });
+const peers = resource("kubernetes:core/v1:Service", "peers", {
+  metadata: { ...metadata, name: "peers" },
+  spec: { clusterIP: "None", publishNotReadyAddresses: true, selector: labels, ports: [] },
+});
+const budget = (spec: Props = {}, name = "shop") =>
+  resource("kubernetes:policy/v1:PodDisruptionBudget", name, {
+    metadata,
+    spec: { selector: { matchLabels: labels }, maxUnavailable: 1, unhealthyPodEvictionPolicy: "AlwaysAllow", ...spec },
+  });
+const minimum = (minAvailable: number | string) => budget({ maxUnavailable: undefined, minAvailable });
+const autoscaler = (spec: Props = {}) =>
+  resource("kubernetes:autoscaling/v2:HorizontalPodAutoscaler", "shop", {
+    metadata,
+    spec: { scaleTargetRef: { kind: "Deployment", name: "shop" }, minReplicas: 2, maxReplicas: 4, ...spec },
+  });
+const cluster = (props: Props = {}, protect = false) =>
+  resource(
+    "digitalocean:index/kubernetesCluster:KubernetesCluster",
+    "cluster",
+    { ha: true, nodePool: { nodeCount: 3 }, ...props },
+    { protect },
+  );
+const balancer = (nodes: string) =>
+  resource("kubernetes:core/v1:Service", "balancer", {
+    metadata: { ...metadata, annotations: { "service.beta.kubernetes.io/do-loadbalancer-size-unit": nodes } },
+    spec: { type: "LoadBalancer", selector: labels, ports: [] },
+  });
+const claim = (mode: string) =>
+  resource("kubernetes:core/v1:PersistentVolumeClaim", "photos", {
+    metadata: { ...metadata, name: "photos" },
+    spec: { accessModes: [mode] },
+  });
+const job = (spec: Props) =>
+  resource("kubernetes:batch/v1:Job", "backup", { metadata, spec: { template: { spec: {} }, ...spec } });
+const cron = (spec: Props) =>
+  resource("kubernetes:batch/v1:CronJob", "backup", {
+    metadata,
+    spec: { jobTemplate: { spec: { template: { spec: {} } } }, ...spec },
+  });
+const without = (key: string) => withContainer({ [key]: undefined });
+const volume = { volumes: [{ name: "photos", persistentVolumeClaim: { claimName: "photos" } }] };
+const apart = (kind: string) => ({
+  topologySpreadConstraints: undefined,
+  affinity: {
+    podAntiAffinity:
+      kind === "required"
+        ? { requiredDuringSchedulingIgnoredDuringExecution: [constraint] }
+        : { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 1, podAffinityTerm: constraint }] },
+  },
+});
+
+const good = [cluster(), deployment(), service(), budget()];
+
+interface Case {
+  rule: string;
+  /** What a stack without violation has in its place. */
+  passes: Resource[][];
+  /** What was found in each of these. */
+  fails: [found: string, stack: Resource[]][];
+}
+
+const cases: Case[] = [
+  {
+    rule: "replicas",
+    passes: [
+      [deployment(), service()],
+      [deployment({ replicas: 1 })],
+      [deployment({ replicas: undefined }), autoscaler(), service()],
+      [deployment({ replicas: UNKNOWN }), service()],
+      [set(), peers],
+      [set({ replicas: 2 }), service()],
+    ],
+    fails: [
+      ["1 replica", [deployment({ replicas: 1 }), service()]],
+      ["1 replica", [deployment({ replicas: undefined }), service()]],
+      ["1 replica", [deployment({ replicas: undefined }), autoscaler({ minReplicas: undefined }), service()]],
+      [
+        "1 replica",
+        [
+          deployment({
+            replicas: 1,
+            template: template({ containers: [{ ...container, ports: [{ hostPort: 80 }] }] }),
+          }),
+        ],
+      ],
+      ["2 replicas of a clustered set", [set({ replicas: 2 }), peers]],
+      ["4 replicas of a clustered set", [set({ replicas: 4 }), peers]],
+    ],
+  },
+  {
+    rule: "spread",
+    passes: [
+      [cluster(), deployment(), service()],
+      [cluster(), withPod(apart("required")), service()],
+      [withPod(apart("preferred")), service()],
+    ],
+    fails: [
+      [
+        "pods that may all be on one machine",
+        [cluster(), withPod({ topologySpreadConstraints: undefined }), service()],
+      ],
+      [
+        "pods that may all be on one machine",
+        [
+          withPod({ topologySpreadConstraints: [{ ...constraint, topologyKey: "topology.kubernetes.io/zone" }] }),
+          service(),
+        ],
+      ],
+      [
+        "pods that may all be on one machine",
+        [
+          withPod({ topologySpreadConstraints: [{ ...constraint, labelSelector: { matchLabels: { app: "other" } } }] }),
+          service(),
+        ],
+      ],
+      ["pods that only should be on different machines", [cluster(), withPod(apart("preferred")), service()]],
+      [
+        "pods that only should be on different machines",
+        [
+          cluster(),
+          withPod({ topologySpreadConstraints: [{ ...constraint, whenUnsatisfiable: "ScheduleAnyway" }] }),
+          service(),
+        ],
+      ],
+    ],
+  },
+  {
+    rule: "disruption-budget",
+    passes: [[deployment(), service(), budget()], [deployment()]],
+    fails: [
+      ["no PodDisruptionBudget", [deployment(), service()]],
+      [
+        "no PodDisruptionBudget",
+        [
+          deployment(),
+          service(),
+          resource(budget().type, "shop", { ...budget().props, metadata: { namespace: "elsewhere" } }),
+        ],
+      ],
+      [
+        "2 PodDisruptionBudgets (shop, second)",
+        [deployment(), service(), budget(), budget({ selector: {} }, "second")],
+      ],
+    ],
+  },
+  {
+    rule: "budget-selects-one",
+    passes: [[deployment(), budget()]],
+    fails: [
+      ["a selector that matches no workload", [deployment(), budget({ selector: { matchLabels: { app: "typo" } } })]],
+      [
+        "a selector that matches shop and other",
+        [
+          deployment(),
+          deployment({}, "other"),
+          budget({ selector: { matchExpressions: [{ key: "app", operator: "Exists" }] } }),
+        ],
+      ],
+    ],
+  },
+  {
+    rule: "budget-allows-one",
+    passes: [
+      [deployment(), budget()],
+      [deployment(), minimum(1)],
+      [deployment(), minimum("50%")],
+      [deployment(), budget({ maxUnavailable: "1%" })],
+      [set(), peers, budget()],
+    ],
+    fails: [
+      ["maxUnavailable 0, by which 0 of shop's 2 pods may go at once", [deployment(), budget({ maxUnavailable: 0 })]],
+      ["maxUnavailable 2, by which 2 of shop's 2 pods may go at once", [deployment(), budget({ maxUnavailable: 2 })]],
+      [
+        "maxUnavailable 51%, by which 2 of shop's 2 pods may go at once",
+        [deployment(), budget({ maxUnavailable: "51%" })],
+      ],
+      ["minAvailable 2, by which 0 of shop's 2 pods may go at once", [deployment(), minimum(2)]],
+      ["minAvailable 51%, by which 0 of shop's 2 pods may go at once", [deployment(), minimum("51%")]],
+      ["minAvailable 0, by which 2 of shop's 2 pods may go at once", [deployment(), minimum(0)]],
+      ["maxUnavailable 2, by which 2 of shop's 3 pods may go at once", [set(), peers, budget({ maxUnavailable: 2 })]],
+    ],
+  },
+  {
+    rule: "unhealthy-pods-yield",
+    passes: [
+      [deployment(), budget()],
+      [set(), budget({ unhealthyPodEvictionPolicy: undefined })],
+    ],
+    fails: [
+      [
+        "unhealthyPodEvictionPolicy unset, which is IfHealthyBudget",
+        [deployment(), budget({ unhealthyPodEvictionPolicy: undefined })],
+      ],
+    ],
+  },
+  {
+    rule: "readiness-probe",
+    passes: [
+      [deployment(), service()],
+      [without("readinessProbe")],
+      [withPod({ containers: [container, { name: "helper" }] }), service()],
+    ],
+    fails: [["container shop without readinessProbe", [without("readinessProbe"), service()]]],
+  },
+  {
+    rule: "liveness-probe",
+    passes: [[deployment(), service()]],
+    fails: [["container shop without livenessProbe", [without("livenessProbe"), service()]]],
+  },
+  {
+    rule: "liveness-is-not-readiness",
+    passes: [[deployment(), service()]],
+    fails: [
+      [
+        "container shop whose livenessProbe asks what its readinessProbe asks",
+        [withContainer({ livenessProbe: container.readinessProbe }), service()],
+      ],
+    ],
+  },
+  {
+    rule: "graceful-stop",
+    passes: [
+      [deployment(), service()],
+      [without("lifecycle")],
+      [withContainer({ lifecycle: { preStop: { exec: { command: ["sh", "-c", "sleep 29"] } } } }), service()],
+      [withContainer({ lifecycle: { preStop: { httpGet: { path: "/stop", port: "http" } } } }), service()],
+    ],
+    fails: [
+      ["container shop without preStop", [without("lifecycle"), service()]],
+      [
+        "container shop that sleeps 10 s of the 10 s after which it is killed",
+        [withPod({ terminationGracePeriodSeconds: 10 }), service()],
+      ],
+      [
+        "container shop that sleeps 30 s of the 30 s after which it is killed",
+        [withContainer({ lifecycle: { preStop: { exec: { command: ["sleep", "30"] } } } }), service()],
+      ],
+    ],
+  },
+  {
+    rule: "rollout",
+    passes: [
+      [deployment(), service()],
+      [deployment({ strategy: { rollingUpdate: { maxSurge: 0, maxUnavailable: 1 } } }), service()],
+      [deployment({ strategy: { rollingUpdate: { maxUnavailable: "99%" } } }), service()],
+      [set(), peers],
+    ],
+    fails: [
+      ["strategy Recreate", [deployment({ strategy: { type: "Recreate" } }), service()]],
+      ["updateStrategy OnDelete", [set({ updateStrategy: { type: "OnDelete" } }), service()]],
+      [
+        "an update that takes 2 of 2 pods at once",
+        [deployment({ strategy: { rollingUpdate: { maxUnavailable: "100%" } } }), service()],
+      ],
+      [
+        "an update that takes 2 of 3 pods at once",
+        [set({ updateStrategy: { rollingUpdate: { maxUnavailable: "34%" } } }), peers],
+      ],
+    ],
+  },
+  {
+    rule: "container-resources",
+    passes: [[deployment()], [withContainer({ resources: UNKNOWN })]],
+    fails: [
+      ["container shop without limits.memory", [withContainer({ resources: { requests: bounds.requests } })]],
+      [
+        "container migrate without requests.cpu, requests.memory, limits.memory",
+        [withPod({ initContainers: [{ name: "migrate" }] })],
+      ],
+    ],
+  },
+  {
+    rule: "service-selects",
+    passes: [
+      [deployment(), service()],
+      [service({ selector: undefined })],
+      [deployment(), service({ ports: [{ port: 80, targetPort: 8080 }] })],
+    ],
+    fails: [
+      [
+        'selector {"app":"typo"}, which no workload\'s pods have',
+        [deployment(), service({ selector: { app: "typo" } })],
+      ],
+      [
+        "targetPort https, which no container names",
+        [deployment(), service({ ports: [{ port: 443, targetPort: "https" }] })],
+      ],
+    ],
+  },
+  {
+    rule: "selectors-apart",
+    passes: [
+      [
+        deployment(),
+        resource(deployment().type, "other", { ...deployment().props, metadata: { namespace: "elsewhere" } }),
+      ],
+    ],
+    fails: [
+      [
+        "a selector that matches the pods of job too",
+        [deployment(), resource("kubernetes:core/v1:Pod", "job", { metadata: { ...metadata, labels }, spec: {} })],
+      ],
+    ],
+  },
+  {
+    rule: "single-writer",
+    passes: [
+      [withPod(volume), claim("ReadWriteMany")],
+      [set({ template: template({ ...pod, ...volume }) }), claim("ReadWriteOnce")],
+    ],
+    fails: [["the ReadWriteOnce claim photos in a Deployment", [withPod(volume), claim("ReadWriteOnce")]]],
+  },
+  {
+    rule: "autoscaler-owns-replicas",
+    passes: [[deployment({ replicas: undefined }), autoscaler()]],
+    fails: [["2 replicas and an autoscaler", [deployment(), autoscaler()]]],
+  },
+  {
+    rule: "autoscaler-target",
+    passes: [
+      [deployment(), autoscaler()],
+      [
+        deployment(),
+        {
+          ...autoscaler({ scaleTargetRef: { kind: "Deployment", name: UNKNOWN } }),
+          propertyDependencies: { spec: [deployment().urn] },
+        },
+      ],
+    ],
+    fails: [
+      [
+        "the target Deployment shpo, which is none of the stack's",
+        [deployment(), autoscaler({ scaleTargetRef: { kind: "Deployment", name: "shpo" } })],
+      ],
+    ],
+  },
+  {
+    rule: "replaceable",
+    passes: [[withPod({ nodeSelector: { pool: "workers" } })]],
+    fails: [
+      ["a bare Pod", [resource("kubernetes:core/v1:Pod", "shop", { metadata, spec: pod })]],
+      ["pods pinned to one machine by nodeName", [withPod({ nodeName: "node-1" })]],
+      [
+        "pods pinned to one machine by nodeSelector kubernetes.io/hostname",
+        [withPod({ nodeSelector: { "kubernetes.io/hostname": "node-1" } })],
+      ],
+    ],
+  },
+  {
+    rule: "jobs",
+    passes: [[job({})], [cron({ concurrencyPolicy: "Forbid" })]],
+    fails: [
+      ["backoffLimit 0", [job({ backoffLimit: 0 })]],
+      ["concurrencyPolicy Allow", [cron({})]],
+    ],
+  },
+  {
+    rule: "enough-machines",
+    passes: [
+      [cluster()],
+      [
+        cluster({ nodePool: { nodeCount: 1 } }),
+        resource("digitalocean:index/kubernetesNodePool:KubernetesNodePool", "more", { autoScale: true, minNodes: 1 }),
+      ],
+      [],
+    ],
+    fails: [["1 machine", [cluster({ nodePool: { nodeCount: 1 } })]]],
+  },
+  {
+    rule: "control-plane",
+    passes: [[cluster({ ha: true }, true)], [cluster({ ha: false })]],
+    fails: [["a protected cluster with ha false", [cluster({ ha: false }, true)]]],
+  },
+  {
+    rule: "balancer-nodes",
+    passes: [
+      [cluster(), balancer("2")],
+      [cluster({ ha: false }), balancer("1")],
+    ],
+    fails: [["a balancer of 1 node", [cluster(), balancer("1")]]],
+  },
+];
+
+describe("policies", () => {
+  it("must have a passing and a failing case for each rule", () => {
+    assert.deepEqual(
+      cases.map(({ rule }) => rule),
+      rules.map(({ name }) => name),
+    );
+    for (const { passes, fails } of cases) assert.ok(passes.length > 0 && fails.length > 0);
+    assert.deepEqual(violations(good), []);
+  });
+
+  for (const { rule, passes, fails } of cases) {
+    const check = rules.find(({ name }) => name === rule)?.check;
+    it(`must find what breaks "${rule}", and only that`, () => {
+      assert.ok(check);
+      for (const stack of passes)
+        assert.deepEqual(
+          check(stack).map(({ found }) => found),
+          [],
+        );
+      for (const [found, stack] of fails) assert.deepEqual([...new Set(check(stack).map((one) => one.found))], [found]);
+    });
+  }
+
+  it("must name the resource, what was found and what to set", () => {
+    assert.deepEqual(violations([cluster(), deployment({ replicas: 1 }), service(), budget()]), [
+      {
+        rule: "replicas",
+        urn: deployment().urn,
+        message: "kubernetes:apps/v1:Deployment::shop: found 1 replica; set spec.replicas to 2 or more.",
+      },
+    ]);
+  });
+
+  it("must know an object's namespace in a first preview by where it came from", () => {
+    const namespace = (name: string) => resource("kubernetes:core/v1:Namespace", name, { metadata: { name } });
+    const within = (one: Resource, name: string): Resource => ({
+      ...one,
+      props: { ...one.props, metadata: { ...metadata, namespace: UNKNOWN } },
+      propertyDependencies: { metadata: [namespace(name).urn] },
+    });
+    const stack = (name: string) => [
+      namespace("shops"),
+      namespace("others"),
+      within(deployment(), "shops"),
+      within(service(), "shops"),
+      within(budget(), name),
+    ];
+    assert.deepEqual(violations(stack("shops")), []);
+    assert.deepEqual(
+      violations(stack("others")).map(({ rule }) => rule),
+      ["disruption-budget", "budget-selects-one"],
+    );
+  });
+
+  it("must except exactly what an exception names, and refuse one that excepts nothing any more", () => {
+    const address = "kubernetes:apps/v1:Deployment::shop";
+    const exception = {
+      rule: "liveness-probe",
+      resource: address,
+      found: "container shop without livenessProbe",
+      reason: "a test",
+    };
+    const stack = (one: Resource) => [cluster(), one, service(), budget()];
+    assert.deepEqual(violations(stack(without("livenessProbe")), { exceptions: [exception] }), []);
+    for (const other of [{ rule: "readiness-probe" }, { resource: `${address}2` }, { found: "container shop" }])
+      assert.equal(
+        violations(stack(without("livenessProbe")), { exceptions: [{ ...exception, ...other }] })[0]?.message.includes(
+          "found container shop without",
+        ),
+        true,
+      );
+    assert.deepEqual(
+      violations(stack(deployment()), { exceptions: [exception] }).map(({ message }) => message),
+      [
+        `${address}: the exception for "container shop without livenessProbe" excepts nothing; remove it from policy/exceptions.ts.`,
+      ],
+    );
+    assert.deepEqual(violations([], { exceptions: [exception] }), []);
+  });
+});
+
+describe("the stacks of this repository", () => {
+  const environment = { ...process.env };
+  let server: Server;
+
+  before(async () => {
+    const names = ["s-2vcpu-4gb", "s-4vcpu-8gb"];
+    const answers: Record<string, object> = {
+      "/v2/kubernetes/options": {
+        options: {
+          versions: [{ slug: "1.36.3-do.0" }],
+          regions: [{ slug: "fra1" }],
+          sizes: names.map((slug) => ({ slug })),
+        },
+      },
+      "/v2/kubernetes/clusters": { kubernetes_clusters: [] },
+      "/v2/vpcs": { vpcs: [{ name: "default-fra1", region: "fra1", ip_range: "10.114.0.0/20", default: true }] },
+    };
+    server = createServer((request, response) => {
+      const answer = answers[new URL(request.url ?? "", "http://account").pathname];
+      response.writeHead(answer ? 200 : 404, { "content-type": "application/json" }).end(JSON.stringify(answer ?? {}));
+    }).listen(0, "127.0.0.1");
+    await new Promise((resolve) => server.once("listening", resolve));
+    process.env.DIGITALOCEAN_TOKEN = "test";
+    process.env.DIGITALOCEAN_API_URL = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  });
+
+  after(() => {
+    process.env = environment;
+    server.close();
+  });
+
+  const clone = join(__dirname, "..", "..");
+  async function graph(stack: string, preview: boolean, more: Record<string, string> = {}): Promise<Resource[]> {
+    const { config: given } = parse(readFileSync(join(clone, `Pulumi.${stack}.yaml`), "utf8")) as {
+      config: Record<string, unknown>;
+    };
+    const text = (value: unknown) => (typeof value === "string" ? value : JSON.stringify(value));
+    const config = Object.fromEntries(Object.entries(given).map(([key, value]) => [key, text(value)]));
+    const secrets = { "hobnob:registryPassword": "a secret of the test" };
+    const captured = await capture(() => (require("../../index") as () => Promise<unknown>)(), {
+      stack,
+      preview,
+      config: { ...config, ...secrets, ...more },
+      secretKeys: Object.keys(secrets),
+    });
+    return captured.map(({ inputs, ...one }) => ({ ...one, props: inputs }));
+  }
+
+  const autoscaling = { "hobnob:api": JSON.stringify({ autoscaling: { minReplicas: 3, maxReplicas: 6 } }) };
+  const stacks = [
+    ["dev", {}],
+    ["local", {}],
+    ["prod", {}],
+    ["prod", autoscaling],
+  ] as const;
+
+  for (const [stack, more] of stacks)
+    for (const preview of [true, false])
+      it(`must satisfy every policy: ${stack}${more === autoscaling ? " with autoscaling" : ""}, ${preview ? "first preview" : "update"}`, async () => {
+        assert.deepEqual(violations(await graph(stack, preview, more)), []);
+      });
+
+  it("must need every exception that is written down", async () => {
+    const all = await graph("prod", false, autoscaling);
+    for (const exception of exceptions) {
+      const others = exceptions.filter((one) => one !== exception);
+      assert.deepEqual(
+        violations(all, { exceptions: others }).map(({ rule }) => rule),
+        [exception.rule],
+        exception.resource,
+      );
+    }
+  });
+});
