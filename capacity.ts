@@ -112,7 +112,9 @@ interface Pod extends Room {
 
 type Sizes = Record<string, Size | undefined>;
 
-type Needs = Pick<Config, "cluster" | "elasticsearch" | "api" | "ingress">;
+type Needs = Pick<Config, "cluster" | "api" | "ingress"> & {
+  elasticsearch: Pick<Config["elasticsearch"], "replicas" | "memory" | "cpu">;
+};
 
 /**
  * Refuses what does not fit on the nodes' allocatable memory and CPU with one of them drained. Sizes that neither the

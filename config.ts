@@ -284,6 +284,18 @@ const schema = z.strictObject({
       mmap: flag(
         "Memory-mapped index files: faster, but a privileged DaemonSet then sets `vm.max_map_count` on the nodes.",
       ).default(false),
+      security: flag(
+        "TLS between the nodes and to their clients, and a password for each client; without it a NetworkPolicy is the only guard. Switching it on or off later stops the whole cluster: see docs/operations.md.",
+      ).default(false),
+      passwordGenerations: key(
+        z
+          .array(count("A generation.", 1))
+          .min(1)
+          .max(2)
+          .refine(([first = 0, second = Number.POSITIVE_INFINITY]) => first < second),
+        "Generations of the clients' passwords that are valid, the oldest first; clients are given the newest. Changed by `npm run rotate`.",
+        "one whole number, or two of which the second is greater, e.g. [1] or [1, 2]",
+      ).default([1]),
     })
     .prefault({}),
   api: z

@@ -8,7 +8,7 @@ import { cloneDirectory, stateDirectory } from "./paths";
 import type { Tool } from "./tools";
 
 /** The providers of the program; each is the official plugin where one is installed, else the simulation in local/providers. */
-const providers = ["kubernetes", "digitalocean", "docker"] as const;
+const providers = ["kubernetes", "digitalocean", "docker", "random", "tls"] as const;
 type Provider = (typeof providers)[number];
 
 export interface Engine {

@@ -121,7 +121,11 @@ export class Plugin {
     const request = new proto.CheckRequest().setUrn(urn(type)).setNews(struct(inputs));
     request.setRandomseed(Buffer.from("seed"));
     if (olds) request.setOlds(struct(olds));
-    return bag((await this.call<proto.CheckResponse>((done) => this.client.check(request, done))).getInputs());
+    const response = await this.call<proto.CheckResponse>((done) => this.client.check(request, done));
+    // As the engine does, which goes no further.
+    const reasons = response.getFailuresList().map((failure) => failure.getReason());
+    if (reasons.length > 0) throw new Error(reasons.join("\n"));
+    return bag(response.getInputs());
   }
 
   async create(type: string, inputs: Bag, options: { preview?: boolean; timeout?: number } = {}): Promise<Made> {

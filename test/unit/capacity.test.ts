@@ -11,7 +11,7 @@ const workers = { size: "s-4vcpu-8gb", minCount: 4, maxCount: 6, labels: {}, tai
 function needs(cluster: Partial<Cluster>, changes: Partial<Omit<Needs, "cluster">> = {}): Needs {
   return {
     cluster: { provider: "digitalocean", systemPool: system, workerPools: {}, ...cluster } as Cluster,
-    elasticsearch: { replicas: 3, memory: "1Gi", cpu: "250m", diskSize: "10Gi", mmap: false },
+    elasticsearch: { replicas: 3, memory: "1Gi", cpu: "250m" },
     api: { replicas: 3, memory: "192Mi", cpu: "100m", logLevel: "info" },
     ingress: { replicas: 2 } as Needs["ingress"],
     ...changes,
@@ -19,7 +19,7 @@ function needs(cluster: Partial<Cluster>, changes: Partial<Omit<Needs, "cluster"
 }
 
 const elasticsearch = (memory: string, cpu = "250m", replicas = 3) => ({
-  elasticsearch: { replicas, memory, cpu, diskSize: "10Gi", mmap: false },
+  elasticsearch: { replicas, memory, cpu },
 });
 
 describe("capacity", () => {

@@ -52,8 +52,10 @@ function violations(settings: Settings, secrets?: string[]): Violation[] {
   }
 }
 
+type Wrong = [string, (c: Settings) => void, string, string, string, string];
+
 /** One key or rule broken at a time: title, what is broken, and the violation's key, given, allowed and command. */
-const wrong: [string, (c: Settings) => void, string, string, string, string][] = [
+const wrong: Wrong[] = [
   [
     "a missing domain",
     (c) => {
@@ -234,6 +236,28 @@ const wrong: [string, (c: Settings) => void, string, string, string, string][] =
     'a minor version in quotes, e.g. "1.36"',
     "pulumi config set --path 'hobnob:cluster.version' 1.36",
   ],
+  [
+    "a generation of passwords that is none",
+    (c) => {
+      c.elasticsearch = { passwordGenerations: ["one"] };
+    },
+    "hobnob:elasticsearch.passwordGenerations[0]",
+    '"one" (text)',
+    "a whole number, 1 or more",
+    "pulumi config set --path 'hobnob:elasticsearch.passwordGenerations[0]' 1",
+  ],
+  ...[[], [2, 2], [3, 2], [1, 2, 3]].map(
+    (generations): Wrong => [
+      `generations of passwords that are ${JSON.stringify(generations)}`,
+      (c) => {
+        c.elasticsearch = { passwordGenerations: generations };
+      },
+      `hobnob:elasticsearch.passwordGenerations`,
+      JSON.stringify(generations),
+      "one whole number, or two of which the second is greater, e.g. [1] or [1, 2]",
+      "pulumi config rm --path 'hobnob:elasticsearch.passwordGenerations'",
+    ],
+  ),
   [
     "an unknown day",
     (c) => {
@@ -980,7 +1004,10 @@ describe("config", () => {
           workerPools: {},
         },
         storage: { className: "hobnob-block-storage", fsType: "ext4" },
-        elasticsearch: { replicas: 3, memory: "1Gi", cpu: "250m", diskSize: "10Gi", mmap: false },
+        elasticsearch: {
+          ...{ replicas: 3, memory: "1Gi", cpu: "250m", diskSize: "10Gi", mmap: false },
+          ...{ security: false, passwordGenerations: [1] },
+        },
         api: { replicas: 3, memory: "192Mi", cpu: "100m", logLevel: "info" },
         ingress: {
           className: "nginx",
