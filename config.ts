@@ -271,7 +271,7 @@ const schema = z.strictObject({
             .int()
             .min(1)
             .refine((n) => n !== 2),
-          "Elasticsearch nodes. Never lower it before their shards have moved off the nodes that go, and these are excluded from voting: it removes them at once.",
+          "Elasticsearch nodes. More can be set at any time; fewer are refused, as `npm run scale-down` moves their shards off first.",
           "a whole number, 1 or at least 3: of two nodes each would need the other to elect a master",
           3,
         ),
@@ -280,7 +280,11 @@ const schema = z.strictObject({
         "1Gi",
       ),
       cpu: quantity("CPU requested by each node.", "50m", "250m").default("250m"),
-      diskSize: quantity("Disk of each node. It can grow, never shrink.", "1Gi", "10Gi").default("10Gi"),
+      diskSize: quantity(
+        "Disk of each node. A larger one grows the disks there are; a smaller one is refused.",
+        "1Gi",
+        "10Gi",
+      ).default("10Gi"),
       mmap: flag(
         "Memory-mapped index files: faster, but a privileged DaemonSet then sets `vm.max_map_count` on the nodes.",
       ).default(false),

@@ -20,10 +20,7 @@ export interface ElasticsearchArgs {
   memory: string;
   /** CPU requested by each node, as a Kubernetes quantity; not limited. */
   cpu: string;
-  /**
-   * Size with which the disks are made, as a Kubernetes quantity. A claim template can't change: a later size changes
-   * nothing and is answered by a warning that names the command.
-   */
+  /** Size of each node's disk, as a Kubernetes quantity. A larger one grows the disks there are; a smaller one is refused. */
   diskSize: string;
   /** Memory-mapped index files, for which a privileged DaemonSet sets `vm.max_map_count` on the nodes. */
   mmap: boolean;
@@ -51,6 +48,7 @@ export const ELASTICSEARCH_LABELS = { "app.kubernetes.io/name": "elasticsearch" 
 const NAME = "elasticsearch";
 const DISCOVERY = "elasticsearch-discovery";
 const BOOTSTRAP = "elasticsearch-bootstrap";
+const GUARD = "elasticsearch-guard";
 const HTTP = 9200;
 const TRANSPORT = 9300;
 
@@ -195,22 +193,72 @@ export class Elasticsearch extends pulumi.ComponentResource {
       },
       {
         parent: this,
-        dependsOn: args.workers,
-        // Claims that exist don't follow the size, but the provider would replace the set for it, and so stop every node.
+        // Without the guard an update could lower the nodes.
+        dependsOn: [this.createGuard(name, args), ...args.workers],
+        // A claim template can't change: the provider would replace the set, and so stop every node. The claims grow below.
         ignoreChanges: ["spec.volumeClaimTemplates[0].spec.resources"],
         // On an update one node after the other, each until the cluster is green again.
         customTimeouts: { create: "15m", update: `${10 * args.replicas}m` },
       },
     );
-    pulumi.all([statefulSet.spec, statefulSet.metadata.namespace]).apply(([spec, inNamespace]) => {
-      const made = spec?.volumeClaimTemplates?.[0]?.spec?.resources?.requests?.storage;
-      const warning = made && diskSizeWarning(args.diskSize, made, inNamespace);
-      if (warning) pulumi.log.warn(warning, statefulSet);
-    });
+
+    // The claims are the set's. Each patch is a whole claim, so that a preview that adds nodes can try it before they are.
+    for (let node = 0; node < args.replicas; node++) {
+      new k8s.core.v1.PersistentVolumeClaimPatch(
+        `${name}-disk-${node}`,
+        {
+          metadata: { name: `data-${NAME}-${node}`, namespace },
+          spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: args.diskSize } } },
+        },
+        // To let go of the size would leave a claim without one, which the API server refuses.
+        { parent: this, dependsOn: statefulSet, retainOnDelete: true },
+      );
+    }
 
     if (args.mmap) this.createHostSettings(`${name}-host-settings`, args);
     this.host = pulumi.interpolate`${NAME}.${namespace}.svc`;
     this.registerOutputs();
+  }
+
+  /**
+   * Whoever lowers the number of nodes stops them with the shards and votes that they hold: the API server refuses it, to
+   * an update and already to its preview, unless the scale-down command has said on the set that this number is safe.
+   */
+  private createGuard(
+    name: string,
+    { namespace }: ElasticsearchArgs,
+  ): k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding {
+    const policy = new k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
+      `${name}-guard`,
+      {
+        metadata: { name: GUARD, labels: ELASTICSEARCH_LABELS },
+        spec: {
+          failurePolicy: "Fail",
+          matchConstraints: {
+            namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespace } },
+            resourceRules: [
+              {
+                apiGroups: ["apps"],
+                apiVersions: ["v1"],
+                operations: ["UPDATE"],
+                resources: ["statefulsets", "statefulsets/scale"],
+                resourceNames: [NAME],
+              },
+            ],
+          },
+          validations: [{ expression: keepsNodes, messageExpression: whyKeepNodes(pulumi.getStack()) }],
+        },
+      },
+      { parent: this },
+    );
+    return new k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
+      `${name}-guard`,
+      {
+        metadata: { name: GUARD, labels: ELASTICSEARCH_LABELS },
+        spec: { policyName: policy.metadata.name, validationActions: ["Deny"] },
+      },
+      { parent: this },
+    );
   }
 
   /** `vm.max_map_count` belongs to the machine: a pod can set it only as root of the machine, so that one does nothing else. */
@@ -273,6 +321,18 @@ export class Elasticsearch extends pulumi.ComponentResource {
     );
   }
 }
+
+/** Set on the StatefulSet by the scale-down command: the number of nodes to which it may go down. */
+export const MAY_SHRINK_TO = "elasticsearch.hobnob/may-shrink-to";
+
+const keepsNodes =
+  "object.spec.replicas >= oldObject.spec.replicas || (has(oldObject.metadata.annotations) && " +
+  `oldObject.metadata.annotations[?"${MAY_SHRINK_TO}"].orValue("") == string(object.spec.replicas))`;
+
+const whyKeepNodes = (stack: string) =>
+  '"elasticsearch.replicas would go from " + string(oldObject.spec.replicas) + " to " + string(object.spec.replicas) + ' +
+  '", which stops nodes at once, with the shards and votes that they hold. This moves them first: ' +
+  `npm run scale-down -- ${stack} " + string(object.spec.replicas)`;
 
 const raiseMaxMapCount = `file=/proc/sys/vm/max_map_count; [ "$(<$file)" -ge ${MAX_MAP_COUNT} ] || echo ${MAX_MAP_COUNT} >$file`;
 
@@ -429,14 +489,4 @@ function allowed({ clients }: ElasticsearchArgs): k8s.types.input.networking.v1.
   const nodes = { from: from([ELASTICSEARCH_LABELS]), ports: [{ protocol: "TCP", port: TRANSPORT }] };
   // A rule with an empty list of sources would let everybody in.
   return clients.length > 0 ? [nodes, { from: from(clients), ports: [{ protocol: "TCP", port: HTTP }] }] : [nodes];
-}
-
-/** What a changed disk size does, which is nothing, and how the disks that exist are grown. */
-export function diskSizeWarning(wanted: string, made: string, namespace: string): string | undefined {
-  const [wantedBytes, madeBytes] = [parseQuantity(wanted), parseQuantity(made)];
-  if (wantedBytes === madeBytes) return undefined;
-  const kept = `elasticsearch.diskSize is ${wanted}, but the disks were made with ${made} and are left as they are.`;
-  if (Number(wantedBytes) < Number(madeBytes)) return `${kept} A disk can't shrink: set it back to ${made}.`;
-  const patch = JSON.stringify({ spec: { resources: { requests: { storage: wanted } } } });
-  return `${kept} To grow them, for each: kubectl --namespace ${namespace} patch pvc data-${NAME}-0 --patch '${patch}'`;
 }

@@ -128,16 +128,19 @@ function parseId(id: string): { namespace?: string; name: string } {
   return rest.length > 0 ? { namespace: first, name: rest.join("/") } : { name: first };
 }
 
-/** `kubernetes:apps/v1:Deployment` → apps/v1, Deployment; the core group has no name in the API. */
+/** `kubernetes:apps/v1:Deployment` → apps/v1, Deployment; the core group has no name in the API. A patch has its object's kind. */
 function kindOfType(type: string): { apiVersion: string; kind: string } {
   const [, module = "", kind = ""] = type.split(":");
-  return { apiVersion: module.replace(/^core\//, ""), kind };
+  return { apiVersion: module.replace(/^core\//, ""), kind: isPatch(type) ? kind.replace(/Patch$/, "") : kind };
 }
+
+/** Some fields of an object that somebody else makes. A custom resource may have such a name too. Source: kinds.IsPatchURN. */
+const isPatch = (type: string): boolean => /^kubernetes:([a-z]+|[a-z.]+\.k8s\.io)\/\w+:\w+Patch$/.test(type);
 
 const UNSUPPORTED = /^kubernetes:(helm\.sh|yaml|kustomize|index)/;
 
 function refuseUnsupported(type: string): void {
-  if (UNSUPPORTED.test(type) || type.endsWith("Patch")) {
+  if (UNSUPPORTED.test(type)) {
     throw new Error(`${type} needs the official kubernetes plugin: the simulated provider takes plain objects only`);
   }
   if (/List$/.test(type)) {
@@ -309,6 +312,7 @@ class KubernetesProvider implements Provider {
         "pulumi.com/waitFor needs the official kubernetes plugin: the simulated provider would not wait for it",
       );
     }
+    if (isPatch(type) && !inputs.metadata.name) throw new Error("patch resources require the .metadata.name field");
     this.#nameObject(inputs, request);
     const namespace = inputs.metadata.namespace;
     if (!namespace && (await this.#isNamespaced(inputs))) inputs.metadata.namespace = this.#namespace;
@@ -383,7 +387,8 @@ class KubernetesProvider implements Provider {
       checkpoint(live, keepSecrets(request.inputs, request.markedInputs), inputs.apiVersion, manager);
     let created: KubeObject;
     try {
-      created = await this.#createObject(client, inputs, manager, preview);
+      const upsert = this.#options.upsertExistingObjects || isPatch(request.type);
+      created = await this.#createObject(client, inputs, manager, preview, upsert);
     } catch (error) {
       if (preview && error instanceof ApiError && isPreviewable(error)) return asInputs;
       if (error instanceof NoMatchError) {
@@ -409,12 +414,18 @@ class KubernetesProvider implements Provider {
     }
   }
 
-  /** A plain create: what exists already is an error, unless the provider is told to take it over. */
-  async #createObject(client: Client, inputs: KubeObject, manager: string, preview: boolean): Promise<KubeObject> {
+  /** A plain create, of which what exists already is an error; `upsert` applies to what exists, or makes it. */
+  async #createObject(
+    client: Client,
+    inputs: KubeObject,
+    manager: string,
+    preview: boolean,
+    upsert: boolean,
+  ): Promise<KubeObject> {
     const attempts = 5;
     for (let attempt = 1; ; attempt++) {
       try {
-        if (this.#options.upsertExistingObjects) return await this.#apply(client, inputs, manager, preview, undefined);
+        if (upsert) return await this.#apply(client, inputs, manager, preview, undefined);
         const path = await client.path(inputs);
         return await client.request("POST", path.slice(0, path.lastIndexOf("/")), {
           query: { fieldManager: manager, fieldValidation: "Warn", ...(preview && { dryRun: "All" }) },
@@ -480,7 +491,7 @@ class KubernetesProvider implements Provider {
       checkpoint(live, keepSecrets(request.inputs, request.markedInputs), initialVersion, manager);
     try {
       const live = await this.#live(client, inputs);
-      const adopted = preview ? live : await this.#adopt(client, live, manager);
+      const adopted = preview || isPatch(request.type) ? live : await this.#adopt(client, live, manager);
       const desired = leaveIgnored(inputs, adopted, ignoreChanges, manager);
       const updated = await this.#apply(client, desired, manager, preview, adopted);
       if (preview) return finish(updated);
@@ -549,6 +560,7 @@ class KubernetesProvider implements Provider {
     }
     const client = this.#reachable();
     const { inputs, live } = fromCheckpoint(state);
+    if (isPatch(request.type)) return this.#relinquish(client, inputs, this.#fieldManager(state, inputs));
     const { name, namespace } = parseId(id);
     const target = { ...live, metadata: { ...live.metadata, name, ...(namespace && { namespace }) } };
     const annotation = inputs.metadata.annotations?.["pulumi.com/deletionPropagationPolicy"]?.toLowerCase() ?? "";
@@ -564,6 +576,17 @@ class KubernetesProvider implements Provider {
       if (error instanceof NoMatchError || isPlainNotFound(error)) return;
       if (!(error instanceof AwaitError)) throw error;
       throw new Error([error.message, ...error.reasons].join(": "));
+    }
+  }
+
+  /** A patch that is deleted owns no field any more; the object stays. Source: ssa.Relinquish. */
+  async #relinquish(client: Client, { apiVersion, kind, metadata }: KubeObject, manager: string): Promise<void> {
+    const { name, namespace } = metadata;
+    try {
+      await this.#live(client, { apiVersion, kind, metadata: { name, namespace } });
+      await this.#apply(client, { apiVersion, kind, metadata: { name, namespace } }, manager, false, undefined);
+    } catch (error) {
+      if (!(error instanceof NoMatchError) && !isPlainNotFound(error)) throw error;
     }
   }
 

@@ -434,7 +434,7 @@ describe("the simulated kubernetes plugin", function () {
 
   it("must refuse what it does not simulate", async () => {
     await assert.rejects(plugin.check("kubernetes:helm.sh/v3:Release", {}), /needs the official kubernetes plugin/);
-    await assert.rejects(plugin.check("kubernetes:core/v1:ServicePatch", {}), /needs the official kubernetes plugin/);
+    await assert.rejects(plugin.check("kubernetes:yaml:ConfigFile", {}), /needs the official kubernetes plugin/);
     const waiting = { metadata: { annotations: { "pulumi.com/waitFor": "condition=Ready" } } };
     await assert.rejects(plugin.check(types.configMap, waiting), /needs the official kubernetes plugin/);
     await assert.rejects(plugin.check("kubernetes:core/v1:SecretList", {}), /list resources exist for compatibility/);
@@ -545,6 +545,29 @@ describe("the simulated kubernetes plugin", function () {
       await configure({ upsertExistingObjects: "true", enablePatchForce: "true" });
       const taken = await plugin.create(types.configMap, configMap("twice", { a: "2" }));
       assert.deepEqual(taken.state.data, { a: "2" });
+    });
+
+    it("must patch what somebody else made, own the patched fields alone, and let go of them when deleted", async () => {
+      const type = "kubernetes:core/v1:ConfigMapPatch";
+      const others = await plugin.create(types.configMap, configMap("patched", { a: "1", b: "1" }));
+      const some = (data: Bag) => configMap("patched", data);
+      const data = async () => (await admin.request("GET", configMapPath("patched"))).data;
+      await assert.rejects(plugin.check(type, { metadata: {} }), /patch resources require the \.metadata\.name field/);
+      await assert.rejects(plugin.create(type, some({ a: "2" })), /had an apply conflict/);
+      await configure({ enablePatchForce: "true" });
+      const preview = await plugin.create(type, some({ a: "2" }), { preview: true });
+      assert.deepEqual([preview.state.data, await data()], [{ a: "2", b: "1" }, others.state.data]);
+
+      const made = await plugin.create(type, some({ a: "2", c: "2" }));
+      assert.deepEqual(made.state.data, { a: "2", b: "1", c: "2" });
+      assert.deepEqual((await plugin.diff(type, made, some({ a: "2", c: "2" }))).changes, {});
+      const updated = await plugin.update(type, made, some({ a: "3", c: "3" }));
+      assert.deepEqual(updated.state.data, { a: "3", b: "1", c: "3" });
+
+      await plugin.delete(type, updated);
+      assert.deepEqual(await data(), { b: "1" });
+      await plugin.delete(types.configMap, others);
+      await plugin.delete(type, updated);
     });
 
     it("must name what has no name, keep that name, and replace it by another one first", async () => {

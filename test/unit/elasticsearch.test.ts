@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
 import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
-import { diskSizeWarning, Elasticsearch, type ElasticsearchArgs } from "../../components/elasticsearch";
+import { Elasticsearch, type ElasticsearchArgs } from "../../components/elasticsearch";
 import { TO_DNS } from "../../components/namespace";
-import { type Captured, capture, edges, find, ofType, unwrap } from "./graph";
+import { type Captured, capture, edges, find, ofType, unwrap, waitsFor } from "./graph";
 
 const IMAGE = "docker.elastic.co/elasticsearch/elasticsearch:9.5.3";
 const LABELS = { "app.kubernetes.io/name": "elasticsearch" };
 const STATEFUL_SET = "kubernetes:apps/v1:StatefulSet";
+const CLAIM_PATCH = "kubernetes:core/v1:PersistentVolumeClaimPatch";
+const ADMISSION = "kubernetes:admissionregistration.k8s.io/v1:ValidatingAdmission";
 const DAEMON_SET = "kubernetes:apps/v1:DaemonSet";
 const RESTRICTED = {
   allowPrivilegeEscalation: false,
@@ -61,9 +63,12 @@ describe("Elasticsearch", () => {
     const resources = graph.filter(({ type }) => type !== "test:index:Workers" && !type.startsWith("pulumi:"));
     assert.deepEqual(resources.map(({ type, name }) => `${type}::${name}`).sort(), [
       "hobnob:platform:Elasticsearch::elasticsearch",
+      `${ADMISSION}Policy::elasticsearch-guard`,
+      `${ADMISSION}PolicyBinding::elasticsearch-guard`,
       "kubernetes:apps/v1:StatefulSet::elasticsearch",
       "kubernetes:cilium.io/v2:CiliumNetworkPolicy::elasticsearch-api-server",
       "kubernetes:core/v1:ConfigMap::elasticsearch-files",
+      ...[0, 1, 2].map((node) => `${CLAIM_PATCH}::elasticsearch-disk-${node}`),
       "kubernetes:core/v1:Service::elasticsearch",
       "kubernetes:core/v1:Service::elasticsearch-discovery",
       "kubernetes:core/v1:ServiceAccount::elasticsearch",
@@ -75,8 +80,9 @@ describe("Elasticsearch", () => {
     const component = find(graph, "hobnob:platform:Elasticsearch");
     for (const { type, parent, inputs } of resources.filter(({ custom }) => custom)) {
       assert.equal(parent, component.urn, type);
-      assert.equal(inputs.metadata.namespace, "hobnob", type);
-      assert.deepEqual(inputs.metadata.labels, LABELS, type);
+      assert.equal(inputs.metadata.namespace, type.startsWith(ADMISSION) ? undefined : "hobnob", type);
+      // A claim's labels are the set's to give.
+      assert.deepEqual(inputs.metadata.labels, type === CLAIM_PATCH ? undefined : LABELS, type);
     }
   });
 
@@ -148,39 +154,42 @@ describe("Elasticsearch", () => {
     assert.deepEqual(ignoreChanges, ["spec.volumeClaimTemplates[0].spec.resources"]);
   });
 
-  it("must say that a changed size leaves the disks as they are, and how to grow them", () => {
-    assert.equal(
-      diskSizeWarning("20Gi", "10Gi", "hobnob"),
-      "elasticsearch.diskSize is 20Gi, but the disks were made with 10Gi and are left as they are. To grow them, for " +
-        "each: kubectl --namespace hobnob patch pvc data-elasticsearch-0 --patch " +
-        `'{"spec":{"resources":{"requests":{"storage":"20Gi"}}}}'`,
+  it("must grow each node's claim after the set has made it, and leave it when the node goes", () => {
+    const patches = ofType(graph, CLAIM_PATCH);
+    assert.deepEqual(
+      patches.map(({ inputs: { metadata, spec } }) => ({ ...metadata, ...spec })),
+      [0, 1, 2].map((node) => ({
+        name: `data-elasticsearch-${node}`,
+        namespace: "hobnob",
+        accessModes: ["ReadWriteOnce"],
+        resources: { requests: { storage: "20Gi" } },
+      })),
     );
-    assert.equal(
-      diskSizeWarning("5Gi", "10Gi", "hobnob"),
-      "elasticsearch.diskSize is 5Gi, but the disks were made with 10Gi and are left as they are. A disk can't " +
-        "shrink: set it back to 10Gi.",
-    );
-    assert.equal(diskSizeWarning("10Gi", "10240Mi", "hobnob"), undefined);
+    for (const patch of patches) {
+      assert.ok(waitsFor(graph, patch, find(graph, STATEFUL_SET)));
+      assert.equal(patch.retainOnDelete, true);
+    }
   });
 
-  it("must warn of a changed size in the run that changes it", async () => {
-    const warnings: string[] = [];
-    const { warn } = pulumi.log;
-    pulumi.log.warn = async (message: string) => void warnings.push(message);
-    try {
-      await graphOf();
-      assert.deepEqual(warnings, []);
-      const made = { spec: { volumeClaimTemplates: [{ spec: { resources: { requests: { storage: "10Gi" } } } }] } };
-      await capture(() => new Elasticsearch("elasticsearch", { ...smallest, diskSize: "20Gi" }), {
-        mocks: {
-          resource: ({ type }) =>
-            type === STATEFUL_SET ? { state: { ...made, metadata: { namespace: "hobnob" } } } : undefined,
+  it("must have the API server guard the number of nodes before the set is touched", () => {
+    const guard = find(graph, `${ADMISSION}Policy`);
+    const binding = find(graph, `${ADMISSION}PolicyBinding`);
+    assert.ok(waitsFor(graph, binding, guard));
+    assert.ok(waitsFor(graph, find(graph, STATEFUL_SET), binding));
+    assert.deepEqual(binding.inputs.spec, { policyName: "elasticsearch-guard", validationActions: ["Deny"] });
+    assert.equal(guard.inputs.spec.failurePolicy, "Fail");
+    assert.deepEqual(guard.inputs.spec.matchConstraints, {
+      namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "hobnob" } },
+      resourceRules: [
+        {
+          apiGroups: ["apps"],
+          apiVersions: ["v1"],
+          operations: ["UPDATE"],
+          resources: ["statefulsets", "statefulsets/scale"],
+          resourceNames: ["elasticsearch"],
         },
-      });
-      assert.deepEqual(warnings, [diskSizeWarning("20Gi", "10Gi", "hobnob")]);
-    } finally {
-      pulumi.log.warn = warn;
-    }
+      ],
+    });
   });
 
   it("must never put two nodes on one machine where there are enough, and may where there are not", async () => {
@@ -407,6 +416,7 @@ describe("Elasticsearch", () => {
     const component = "hobnob:platform:Elasticsearch::elasticsearch";
     assert.deepEqual(waits(STATEFUL_SET), [
       component,
+      `${ADMISSION}PolicyBinding::elasticsearch-guard`,
       "kubernetes:core/v1:ConfigMap::elasticsearch-files",
       "kubernetes:core/v1:ServiceAccount::elasticsearch",
       "test:index:Workers::workers",
