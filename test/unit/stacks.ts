@@ -1,0 +1,58 @@
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { parse } from "yaml";
+import { type Captured, type CaptureOptions, capture } from "./graph";
+
+/** What the preflight asks of an account that has nothing yet. */
+const account: Record<string, object> = {
+  "/v2/kubernetes/options": {
+    options: {
+      versions: [{ slug: "1.36.3-do.0" }],
+      regions: [{ slug: "fra1" }],
+      sizes: [{ slug: "s-2vcpu-4gb" }, { slug: "s-4vcpu-8gb" }],
+    },
+  },
+  "/v2/kubernetes/clusters": { kubernetes_clusters: [] },
+  "/v2/vpcs": { vpcs: [{ name: "default-fra1", region: "fra1", ip_range: "10.114.0.0/20", default: true }] },
+};
+
+const secrets = { "hobnob:registryPassword": "a secret of the test" };
+
+/**
+ * The graph of a stack as its own settings have it.
+ * @param more keys with their namespace that take the place of the stack's
+ */
+export async function captureStack(
+  stack: "dev" | "prod" | "local",
+  more: Record<string, unknown> = {},
+  options: Pick<CaptureOptions, "preview"> = {},
+): Promise<Captured[]> {
+  const { config } = parse(readFileSync(join(__dirname, `../../Pulumi.${stack}.yaml`), "utf8"));
+  const all = Object.entries({ ...config, ...secrets, ...more });
+  const text = (value: unknown) => (typeof value === "string" ? value : JSON.stringify(value));
+  const environment = { ...process.env };
+  const server = createServer((request, response) => {
+    const answer = account[new URL(request.url ?? "", "http://account").pathname];
+    response.writeHead(answer ? 200 : 404, { "content-type": "application/json" }).end(JSON.stringify(answer ?? {}));
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  process.env.DIGITALOCEAN_TOKEN = "test";
+  process.env.DIGITALOCEAN_API_URL = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  try {
+    return await capture(() => (require("../../index") as () => Promise<unknown>)(), {
+      ...options,
+      stack,
+      config: Object.fromEntries(all.map(([key, value]) => [key, text(value)])),
+      secretKeys: Object.keys(secrets),
+    });
+  } finally {
+    process.env = environment;
+    server.close();
+  }
+}
+
+/** Settings with which the API scales by itself, and so a new cluster gets a metrics server. */
+export const autoscaling = { "hobnob:api": { autoscaling: { minReplicas: 3, maxReplicas: 6 } } };
