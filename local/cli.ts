@@ -1,9 +1,21 @@
 import { rmSync } from "node:fs";
 import { ExecaError, execa } from "execa";
 import { Listr, ListrLogger, ProcessOutput } from "listr2";
-import { adminKubeconfig, deleteCluster, isRunning, stopCluster } from "./cluster";
-import { registryPassword, registryUser, runningDaemon, startAccount, startRegistry, stopDaemons } from "./daemons";
+import { adminKubeconfig, deleteCluster, followRealPods, isRunning, stopCluster } from "./cluster";
+import {
+  registryPassword,
+  registryUser,
+  runningDaemon,
+  startAccount,
+  startKubelet,
+  startRegistry,
+  stopDaemons,
+  stopKubelet,
+} from "./daemons";
 import { account, type Engine, engine, followMovedCluster, prepareProject, pulumi } from "./engine";
+import { backendRepository } from "./kubelet/backend";
+import { giveBackPods, requireRealPods } from "./kubelet/choice";
+import { runsRealPods, setRealPods } from "./kubelet/kwok";
 import { cloneDirectory, stateDirectory } from "./paths";
 import { releaseDeadLock, resolvePending } from "./pending";
 import { previewOffline } from "./preview";
@@ -11,6 +23,7 @@ import { runTests } from "./testing";
 import { obtainTools, type Report, type ToolName } from "./tools";
 
 const help = `npm start                       bring the whole platform up on this machine, or up to date
+npm start -- --real             the same with real processes behind its Elasticsearch and API pods (Linux, Java, Maven)
 npm run local -- <arguments>    any pulumi command on it: preview, refresh, stack output, destroy …
 npm run kubectl -- <arguments>  kubectl on its cluster
 npm run preview -- dev|prod     preview that stack offline, against a simulated account
@@ -50,7 +63,13 @@ const commands: Record<string, (args: string[]) => Promise<number>> = {
   },
 };
 
-async function start(): Promise<number> {
+async function start(args: string[]): Promise<number> {
+  const unknown = args.filter((arg) => arg !== "--real");
+  if (unknown.length > 0) {
+    console.error(`npm start does not know ${unknown.join(" ")}. Allowed: npm start -- --real`);
+    return 1;
+  }
+  await chooseRealPods(args.includes("--real"));
   const platform = await startPlatform();
   const code = await run(platform, ["up", "--yes", "--skip-preview", "--suppress-outputs"]);
   if (interrupted) {
@@ -69,6 +88,13 @@ The platform is up. What to try next:
   npm run local -- stack output kubeconfig --show-secrets
   npm stop`);
   return 0;
+}
+
+/** Who runs the pods is the start's to say; other commands leave it as it is. */
+async function chooseRealPods(real: boolean): Promise<void> {
+  if (real) await requireRealPods();
+  else await stopKubelet();
+  setRealPods(real);
 }
 
 /** Any engine command on the local stack. `config` edits the clone's own Pulumi.local.yaml, as it does for any stack. */
@@ -129,13 +155,16 @@ async function startPlatform(): Promise<Engine> {
         task: async (context) => {
           const [, daemon] = await Promise.all([startRegistry(context.tools.registry.path), startAccount(process.env)]);
           context.engine = engine(context.tools, daemon.port);
+          await followRealPods();
+          if (runsRealPods()) await startKubelet();
+          else await giveBackPods();
         },
       },
       {
         title: "Stack settings",
         task: async (context, task) => {
           const server = `127.0.0.1:${runningDaemon("registry")?.port}`;
-          const registry = { server, repository: "hobnob/backend", username: registryUser, private: true };
+          const registry = { server, repository: backendRepository, username: registryUser, private: true };
           const secrets = { "hobnob:registryPassword": registryPassword() };
           await prepareProject(context.engine, "local", { "hobnob:registry": registry }, secrets);
           await releaseDeadLock(context.engine, "local");

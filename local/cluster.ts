@@ -8,6 +8,7 @@ import { promisify } from "node:util";
 import { CoreV1Api, KubeConfig } from "@kubernetes/client-node";
 import getPort, { portNumbers } from "get-port";
 import { parse, parseAllDocuments, stringify } from "yaml";
+import { configureKwok, runsRealPods } from "./kubelet/kwok";
 import { stateDirectory } from "./paths";
 import { obtainTools, type Tool } from "./tools";
 
@@ -44,7 +45,7 @@ const readySeconds = 120;
 
 /** Creates the cluster and starts it; one that is there is started. What an interrupted creation left is made anew. */
 export async function createCluster(options: ClusterOptions): Promise<void> {
-  if (exists()) return startCluster(options);
+  if (clusterExists()) return startCluster(options);
   await deleteCluster();
   mkdirSync(kwokDirectory(), { recursive: true });
   writeTokenWebhook(options.accountPort);
@@ -52,20 +53,22 @@ export async function createCluster(options: ClusterOptions): Promise<void> {
   const configFile = join(kwokDirectory(), "kwokctl.yaml");
   writeFileSync(configFile, stringify(await configuration(tools)));
   await kwokctl(tools, "create", "cluster", "--config", configFile, "--kubeconfig", "", "--wait", `${readySeconds}s`);
-  await restartKwokWithHold(tools);
+  writeKwokConfiguration();
+  await restartKwok(tools);
   await waitUntilReady();
   writeFileSync(createdFile(), `${new Date().toISOString()}\n`);
 }
 
 /** Starts the cluster with all that was in it. A port that another program has taken since is replaced. */
 export async function startCluster(options: ClusterOptions): Promise<void> {
-  if (!exists()) throw new Error("There is no embedded cluster in this clone: npm start creates it.");
+  if (!clusterExists()) throw new Error("There is no embedded cluster in this clone: npm start creates it.");
   writeTokenWebhook(options.accountPort);
   if (!isRunning()) {
     await stopCluster();
     await replaceTakenPorts();
     const tools = await obtain(options);
     linkTools(tools);
+    writeKwokConfiguration();
     for (const log of readdirSync(join(workDirectory(), "logs"))) rmSync(join(workDirectory(), "logs", log));
     await kwokctl(tools, "start", "cluster", "--wait", `${readySeconds}s`);
   }
@@ -105,7 +108,7 @@ export async function kubernetesVersion(): Promise<string> {
   return tools["kube-apiserver"].version.replace(/^v/, "");
 }
 
-const obtain = ({ report }: ClusterOptions): Promise<Tools> =>
+const obtain = ({ report }: Pick<ClusterOptions, "report">): Promise<Tools> =>
   obtainTools(toolNames, ({ phase, tool, elapsedSeconds, estimatedSeconds }) =>
     report?.(`${phase} ${tool}: ${elapsedSeconds} of about ${estimatedSeconds} s`),
   );
@@ -121,7 +124,8 @@ const configurationFile = () => join(workDirectory(), "kwok.yaml");
 const tokenWebhookFile = () => join(kwokDirectory(), "token-webhook.yaml");
 const createdFile = () => join(kwokDirectory(), "created");
 const pidFile = (component: string) => join(workDirectory(), "pids", `${component}.pid`);
-const exists = () => existsSync(createdFile());
+/** Whether this clone has a cluster, running or not. */
+export const clusterExists = (): boolean => existsSync(createdFile());
 
 const portOptions = [
   "kubeApiserverPort",
@@ -198,13 +202,26 @@ async function kwokctl(tools: Tools, ...args: string[]): Promise<void> {
   }
 }
 
-/** Adds the hold to the stage that makes pods ready. kwok reads its stages once, when it starts. */
-async function restartKwokWithHold(tools: Tools): Promise<void> {
-  const documents = parseAllDocuments(readFileSync(configurationFile(), "utf8"));
+/** Lets a cluster that runs follow a change of who runs its pods; one that doesn't follows when it starts. */
+export async function followRealPods(): Promise<void> {
+  if (!clusterExists() || !isRunning() || !writeKwokConfiguration()) return;
+  await restartKwok(await obtain({}));
+}
+
+/** kwok reads its configuration once, when it starts. @return whether it has changed. */
+function writeKwokConfiguration(): boolean {
+  const before = readFileSync(configurationFile(), "utf8");
+  const documents = parseAllDocuments(before);
   const stage = documents.find((document) => document.getIn(["metadata", "name"]) === "pod-ready");
   const selector = { key: `.metadata.annotations["${holdAnnotation}"]`, operator: "DoesNotExist" };
-  stage?.addIn(["spec", "selector", "matchExpressions"], selector);
-  writeFileSync(configurationFile(), documents.map(String).join(""));
+  if (!before.includes(holdAnnotation)) stage?.addIn(["spec", "selector", "matchExpressions"], selector);
+  configureKwok(documents, runsRealPods());
+  const after = documents.map(String).join("");
+  writeFileSync(configurationFile(), after);
+  return after !== before;
+}
+
+async function restartKwok(tools: Tools): Promise<void> {
   await end("kwok-controller");
   await kwokctl(tools, "start", "cluster");
 }

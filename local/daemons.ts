@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,9 +14,9 @@ export interface Daemon {
   port: number;
 }
 
-type DaemonName = "account" | "registry";
+type DaemonName = "kubelet" | "account" | "registry";
 /** In the order in which they stop: the account ends the cluster, which may still use the registry's address. */
-const daemonNames: readonly DaemonName[] = ["account", "registry"];
+const daemonNames: readonly DaemonName[] = ["kubelet", "account", "registry"];
 
 export const registryUser = "hobnob";
 
@@ -39,16 +39,23 @@ export function startRegistry(binary: string): Promise<Daemon> {
 }
 
 /** Starts the simulated account, which starts the embedded cluster if it holds one. */
-export function startAccount(environment: NodeJS.ProcessEnv): Promise<Daemon> {
-  const main = join(cloneDirectory, "local", "account", "main.ts");
-  const node = ["--import", "tsx", main];
-  return startDaemon("account", "/local/health", (port) =>
-    spawnLogged(
-      "account",
-      process.execPath,
-      [...node, "--port", String(port), "--state", daemonMarker("account")],
-      environment,
-    ),
+export const startAccount = (environment: NodeJS.ProcessEnv): Promise<Daemon> =>
+  startProgram("account", "/local/health", environment);
+
+/** Starts the kubelet, which runs the real pods of the embedded cluster as soon as there is one. */
+export const startKubelet = (): Promise<Daemon> => startProgram("kubelet", "/", process.env);
+
+/** Ends all real pods in order. */
+export async function stopKubelet(): Promise<void> {
+  const daemon = runningDaemon("kubelet");
+  if (daemon) await stopProcess(daemon.pid, "kubelet");
+}
+
+function startProgram(name: "account" | "kubelet", healthPath: string, environment: NodeJS.ProcessEnv) {
+  const main = join(cloneDirectory, "local", name, "main.ts");
+  const options = (port: number) => ["--port", String(port), "--state", daemonMarker(name)];
+  return startDaemon(name, healthPath, (port) =>
+    spawnLogged(name, process.execPath, ["--import", "tsx", main, ...options(port)], environment),
   );
 }
 
@@ -78,16 +85,22 @@ async function startDaemon(name: DaemonName, healthPath: string, start: (port: n
   if (running && (await answers(running.port, healthPath))) return running;
   if (running) await stopProcess(running.pid, name);
   const preferred = lastRun()[name]?.port;
-  const port = await getPort({ host: "127.0.0.1", port: preferred ? [preferred] : portNumbers(20000, 29999) });
+  const port = await getPort({ host: "127.0.0.1", port: preferred ? [preferred] : ownPorts() });
   const child = start(port);
   const daemon: Daemon = { pid: child.pid ?? 0, port };
   writeFileSync(runFile(), JSON.stringify({ ...lastRun(), [name]: daemon }));
   for (let attempt = 0; attempt < 600; attempt++) {
-    if (await answers(port, healthPath)) return daemon;
     if (child.exitCode !== null) break;
+    if (await answers(port, healthPath)) return daemon;
     await sleep(100);
   }
   throw new Error(`The ${name} did not start. Its last words:\n${tail(logFile(name))}`);
+}
+
+/** The state directory's own ten, so that clones that start at once don't choose the same. */
+function ownPorts(): Iterable<number> {
+  const first = 20000 + (createHash("sha256").update(stateDirectory()).digest().readUInt16BE() % 1000) * 10;
+  return portNumbers(first, first + 9);
 }
 
 async function answers(port: number, path: string): Promise<boolean> {

@@ -105,30 +105,42 @@ export async function startElasticsearch({ nodes = 1 }: { nodes?: 1 | 3 } = {}):
   }
 }
 
-/** Starts one real Elasticsearch process and returns at once. It ends with this process, however that ends. */
-export async function startNode(options: NodeOptions): Promise<ElasticsearchNode> {
+/** The command that runs one node with `elasticsearch.yml` of `configDirectory`; it ends with its standard input. */
+export async function nodeCommand(
+  options: Pick<NodeOptions, "configDirectory" | "settings" | "hostsFile"> & {
+    /** @default 256 */
+    heapMebibytes?: number;
+    /** Flags of the JVM, after our own. */
+    flags?: string[];
+  },
+): Promise<[file: string, ...args: string[]]> {
   const { home, jdk } = await prepareDistribution();
   const settings = {
     "cluster.routing.allocation.disk.threshold_enabled": "false",
     "node.processors": "2",
     ...options.settings,
   };
-  const log = openSync(options.logFile, "a");
-  const child = spawn(
+  const heap = options.heapMebibytes ?? 256;
+  return [
     join(jdk.home, "bin", "java"),
-    [
-      ...["-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
-      ...(jdk.major >= 21 ? ["--enable-native-access=ALL-UNNAMED"] : []),
-      ...(options.hostsFile ? [`-Djdk.net.hosts.file=${options.hostsFile}`] : []),
-      `-Dlog4j2.configurationFile=${join(home, "log4j2.properties")}`,
-      `-Des.path.home=${home}`,
-      `-Des.path.conf=${options.configDirectory}`,
-      ...["-cp", [join(home, "classes"), join(home, "lib", "*")].join(delimiter)],
-      "Starter",
-      ...Object.entries(settings).map(([key, value]) => `${key}=${value}`),
-    ],
-    { env: { ...process.env, ...options.env }, stdio: ["pipe", log, log] },
-  );
+    ...[`-Xms${heap}m`, `-Xmx${heap}m`, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+    ...(jdk.major >= 21 ? ["--enable-native-access=ALL-UNNAMED"] : []),
+    ...(options.hostsFile ? [`-Djdk.net.hosts.file=${options.hostsFile}`] : []),
+    ...(options.flags ?? []),
+    `-Dlog4j2.configurationFile=${join(home, "log4j2.properties")}`,
+    `-Des.path.home=${home}`,
+    `-Des.path.conf=${options.configDirectory}`,
+    ...["-cp", [join(home, "classes"), join(home, "lib", "*")].join(delimiter)],
+    "Starter",
+    ...Object.entries(settings).map(([key, value]) => `${key}=${value}`),
+  ];
+}
+
+/** Starts one real Elasticsearch process and returns at once. It ends with this process, however that ends. */
+export async function startNode(options: NodeOptions): Promise<ElasticsearchNode> {
+  const [java, ...args] = await nodeCommand(options);
+  const log = openSync(options.logFile, "a");
+  const child = spawn(java, args, { env: { ...process.env, ...options.env }, stdio: ["pipe", log, log] });
   closeSync(log);
   const exited = once(child, "exit");
   return {

@@ -1,0 +1,39 @@
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import type { Document } from "yaml";
+import { stateDirectory } from "../paths";
+import { realPodQuery } from "./images";
+
+/** kwok's kinds through which it passes kubectl's requests on to a pod's process. */
+export const kwokKinds = { PortForward: "portforwards", Logs: "logs" } as const;
+
+const marker = () => join(stateDirectory(), "kubelet", "real");
+
+/** Whether this clone's platform has real processes behind its pods. */
+export const runsRealPods = (): boolean => existsSync(marker());
+
+/** Takes effect when the cluster and the kubelet start the next time. */
+export function setRealPods(real: boolean): void {
+  mkdirSync(dirname(marker()), { recursive: true });
+  if (real) writeFileSync(marker(), "");
+  else rmSync(marker(), { force: true });
+}
+
+/** Takes the real pods out of kwok's hands, or gives them back, in kwok's configuration. */
+export function configureKwok(documents: Document[], real: boolean): void {
+  for (const stage of documents) {
+    if (stage.getIn(["spec", "resourceRef", "kind"]) !== "Pod") continue;
+    const path = ["spec", "selector", "matchExpressions"];
+    const { spec } = stage.toJS() as { spec: { selector: { matchExpressions: { key?: string }[] } } };
+    const others = spec.selector.matchExpressions.filter(({ key }) => !key?.startsWith("select("));
+    const ours = real ? [{ key: realPodQuery, operator: "DoesNotExist" }] : [];
+    stage.setIn(path, stage.createNode([...others, ...ours]));
+  }
+  const [cluster] = documents;
+  const { components = [] } = (cluster?.toJS() ?? {}) as { components?: { name: string; args: string[] }[] };
+  const index = components.findIndex(({ name }) => name === "kwok-controller");
+  const flag = "--enable-crds=";
+  const others = (components[index]?.args ?? []).filter((arg) => !arg.startsWith(flag));
+  const ours = real ? [flag + Object.keys(kwokKinds).join(",")] : [];
+  cluster?.setIn(["components", index, "args"], cluster.createNode([...others, ...ours]));
+}
