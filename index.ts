@@ -9,6 +9,7 @@ import { Image, PullSecret } from "./components/image";
 import { IngressController, Route } from "./components/ingress";
 import { MetricsServer } from "./components/metricsServer";
 import { Namespace } from "./components/namespace";
+import { Protection } from "./components/protection";
 import { readConfig } from "./config";
 import { contractVersion, type PlatformOutputs } from "./platform";
 import { preflight } from "./preflight";
@@ -33,7 +34,9 @@ export = async (): Promise<Outputs> => {
   const { spread, nodeSelector, workers } = cluster;
   const placement = { spread, nodeSelector, workers };
   const onCluster = { provider: cluster.provider };
-  const { name: namespace } = new Namespace("hobnob", { name: NAMESPACE }, onCluster);
+  const protect = config.cluster.provider === "digitalocean" && config.cluster.protect;
+  const application = new Namespace("hobnob", { name: NAMESPACE, protect }, onCluster);
+  const { name: namespace } = application;
 
   const { className, fsType } = config.storage;
   const storage = new BlockStorage(
@@ -50,12 +53,12 @@ export = async (): Promise<Outputs> => {
       storageClassName: storage.storageClassName,
       clients: [API_LABELS],
       apiServer: cluster.apiServer,
+      protect,
     },
     onCluster,
   );
 
   const { domain, dns, tls } = config;
-  const protect = config.cluster.provider === "digitalocean" && config.cluster.protect;
   const zone =
     dns.zone === "none" ? undefined : new Zone("zone", { domain, zone: dns.zone, deleteZone: dns.deleteZone, protect });
   const coveredHosts = tls.enabled ? [...new Set([hosts.api, hosts.docs, ...tls.hosts])] : [];
@@ -79,11 +82,12 @@ export = async (): Promise<Outputs> => {
     },
     onCluster,
   );
-  if (zone && ingress.address) {
-    const { ttl, records } = dns;
-    const addresses = { address: ingress.address, ipv6: dns.ipv6 ? ingress.ipv6 : undefined };
-    new Records("records", { domain: zone.domain, ttl, records, hosts: ["api", "docs"], ...addresses });
-  }
+  const { ttl, records: further, deleteZone } = dns;
+  const addresses = ingress.address && { address: ingress.address, ipv6: dns.ipv6 ? ingress.ipv6 : undefined };
+  const records =
+    zone &&
+    addresses &&
+    new Records("records", { domain: zone.domain, ttl, records: further, hosts: ["api", "docs"], ...addresses });
 
   const pullSecret = config.pull && new PullSecret("registry", { ...config.pull, namespace }, onCluster);
   const api = new Api(
@@ -101,13 +105,24 @@ export = async (): Promise<Outputs> => {
     },
     onCluster,
   );
-  if (config.api.autoscaling && config.cluster.provider === "digitalocean")
-    new MetricsServer("metrics-server", placement, onCluster);
+  const metrics =
+    config.api.autoscaling && config.cluster.provider === "digitalocean"
+      ? new MetricsServer("metrics-server", placement, onCluster)
+      : undefined;
 
   const { expose } = controller;
   const route = { namespace, className: ingress.className, serviceName: api.serviceName, rateLimit, expose };
-  new Route("api", { ...route, host: hosts.api, port: api.apiPort }, onCluster);
-  new Route("docs", { ...route, host: hosts.docs, port: api.docsPort }, onCluster);
+  const routes = [
+    new Route("api", { ...route, host: hosts.api, port: api.apiPort }, onCluster),
+    new Route("docs", { ...route, host: hosts.docs, port: api.docsPort }, onCluster),
+  ];
+
+  const onApplication = [application, storage, elasticsearch, ingress, pullSecret, api, metrics, ...routes];
+  new Protection("cluster.protect", {
+    protect,
+    deleteZone,
+    everything: [image, zone, certificate, records, ...onApplication].filter((made) => made !== undefined),
+  });
 
   return {
     contractVersion,

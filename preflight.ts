@@ -6,11 +6,13 @@ import type { VersionPlan } from "./components/cluster";
 import { NAME_SERVERS } from "./components/dns";
 import { type Config, type DigitalOceanClusterConfig, overlap } from "./config";
 import { needsAccount } from "./configRules";
+import { lossViolations, readPreviousRun } from "./previousRun";
 import { ConfigurationError, keyName, setCommand, show, type Violation } from "./violations";
 
 /**
- * Asks the account, before the first resource, for what the configuration takes for granted. Reads only lists: no call
- * mints a credential. Throws a `ConfigurationError` with everything that is not so.
+ * Asks the account, before the first resource, for what the configuration takes for granted, and the stack's state for what
+ * an earlier run made. Reads only lists: no call mints a credential. Throws a `ConfigurationError` with everything that is
+ * not so.
  * @param timeoutMs for each answer
  * @returns the Kubernetes version to ask for, where the cluster is DigitalOcean's.
  */
@@ -20,14 +22,15 @@ export async function preflight(
   timeoutMs = 10_000,
 ): Promise<VersionPlan | undefined> {
   const account = new Account(env, timeoutMs);
-  const [cluster, zone, delegation] = await Promise.all([
+  const [previous, cluster, zone, delegation] = await Promise.all([
+    readPreviousRun(),
     config.cluster.provider === "digitalocean" ? checkCluster(config, config.cluster, account) : undefined,
     needsAccount(config) && config.dns.zone === "lookup" ? checkZone(config.domain, account) : [],
     config.tls.enabled ? checkDelegation(config, timeoutMs) : [],
   ]).catch((error) => {
     throw error instanceof AccountError ? new ConfigurationError([error.violation]) : error;
   });
-  const violations = [...(cluster?.violations ?? []), ...zone, ...delegation];
+  const violations = [...lossViolations(config, previous), ...(cluster?.violations ?? []), ...zone, ...delegation];
   if (violations.length > 0) throw new ConfigurationError(violations);
   return cluster?.plan;
 }

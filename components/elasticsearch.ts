@@ -36,6 +36,8 @@ export interface ElasticsearchArgs {
   egress?: k8s.types.input.networking.v1.NetworkPolicyEgressRule[];
   /** Machines that must outlive the nodes on destroy. */
   workers: pulumi.Resource[];
+  /** Whether the set that owns the disks is guarded against deletion and replacement. @default false */
+  protect?: boolean;
 }
 
 /**
@@ -193,6 +195,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
       },
       {
         parent: this,
+        protect: args.protect,
         // Without the guard an update could lower the nodes.
         dependsOn: [this.createGuard(name, args), ...args.workers],
         // A claim template can't change: the provider would replace the set, and so stop every node. The claims grow below.

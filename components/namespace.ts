@@ -35,6 +35,8 @@ export interface NamespaceArgs {
   exception?: keyof typeof POD_SECURITY_EXCEPTIONS;
   /** @default no limit */
   quota?: Quota;
+  /** Whether it is guarded against deletion, with which the claims in it would go. @default false */
+  protect?: boolean;
 }
 
 /** The version of the standards that is enforced: a newer cluster must not refuse pods that ran the day before. */
@@ -52,7 +54,7 @@ export class Namespace extends pulumi.ComponentResource {
       name,
       { metadata: { name: args.name, labels: { ...args.labels, ...podSecurity(args) } } },
       // Before this component there was the namespace alone: replaced, it would take all that is in it along.
-      { parent: this, aliases: [{ parent: opts?.parent ?? pulumi.rootStackResource }] },
+      { parent: this, protect: args.protect, aliases: [{ parent: opts?.parent ?? pulumi.rootStackResource }] },
     );
     this.name = namespace.metadata.name;
 

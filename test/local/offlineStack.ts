@@ -72,15 +72,22 @@ export class OfflineStack {
     await pulumi(this.runner, ["stack", "import", "--stack", "local"], { input });
   }
 
-  /** What an `up` with these settings over those of Pulumi.local.yaml would do; `args` may make it a destroy. */
-  async plan(settings: Record<string, unknown> = {}, command = ["preview"]): Promise<Plan> {
+  /** What an `up` with these settings over those of Pulumi.local.yaml would do. */
+  async plan(settings: Record<string, unknown> = {}): Promise<Plan> {
     await this.#settings(settings);
-    const args = [...command, "--stack", "local", "--json", "--show-sames"];
+    const args = ["preview", "--stack", "local", "--json", "--show-sames"];
     const { exitCode, stdout, stderr } = await pulumi(this.runner, args, { reject: false });
     const digest = stdout ? JSON.parse(String(stdout)) : {};
     const said = (digest.diagnostics ?? []) as { message: string }[];
     const text = [...said.map(({ message }) => message), stderr].join("\n");
     return { code: exitCode ?? 1, steps: digest.steps ?? [], text };
+  }
+
+  /** A command of the engine with these settings. */
+  async run(args: string[], settings: Record<string, unknown> = {}): Promise<{ code: number; text: string }> {
+    await this.#settings(settings);
+    const { exitCode, all } = await pulumi(this.runner, [...args, "--stack", "local"], { reject: false, all: true });
+    return { code: exitCode ?? 1, text: String(all) };
   }
 
   async #settings(settings: Record<string, unknown>): Promise<void> {

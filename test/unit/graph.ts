@@ -108,12 +108,17 @@ export async function unwrap<T>(output: pulumi.Output<T>): Promise<{ value: T; s
   return { value, known, secret };
 }
 
+/** The state of a stack that was never brought up. */
+const emptyState: Record<string, (inputs: Record<string, unknown>) => object> = {
+  "pulumi:pulumi:readStackResourceOutputs": () => ({ outputs: {} }),
+};
+
 async function startMocks(options: CaptureOptions, captured: Captured[]) {
   await pulumi.runtime.setMocks(
     {
       newResource: (args) => respond(args, options),
       call: ({ token, inputs }) => {
-        const answer = options.mocks?.calls?.[token];
+        const answer = { ...emptyState, ...options.mocks?.calls }[token];
         const details = `Mock call not implemented: ${token}`;
         // The SDK shows only the `details` of a gRPC error.
         if (!answer) throw Object.assign(new Error(details), { details });
@@ -123,6 +128,7 @@ async function startMocks(options: CaptureOptions, captured: Captured[]) {
     "hobnob",
     options.stack ?? "test",
     options.preview ?? false,
+    "organization",
   );
   // biome-ignore lint/suspicious/noExplicitAny: the mock monitor's methods have no public type
   const monitor = pulumi.runtime.getMonitor() as any;

@@ -6,6 +6,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { type Answer, decode, encode } from "dns-packet";
 import type { Config } from "../../config";
 import { planVersion, preflight } from "../../preflight";
+import type { fromState } from "../../previousRun";
 import { ConfigurationError, type Violation } from "../../violations";
 
 const ON_OFFER = ["1.36.3-do.0", "1.36.10-do.1", "1.36.10-do.0", "1.35.7-do.0"];
@@ -23,6 +24,8 @@ let account: Server;
 let replies: Record<string, Reply>;
 let asked: string[];
 let env: NodeJS.ProcessEnv;
+/** The stack's own, as the engine tells it. */
+let state: Parameters<typeof fromState>[0] = {};
 
 const url = () => `http://127.0.0.1:${(account.address() as AddressInfo).port}`;
 
@@ -68,7 +71,8 @@ async function violations(checked: Config, timeoutMs?: number): Promise<Violatio
 
 describe("preflight", () => {
   before(async () => {
-    await pulumi.runtime.setMocks({ newResource: () => ({ id: "", state: {} }), call: () => ({}) }, "hobnob", "dev");
+    const mocks = { newResource: () => ({ id: "", state: {} }), call: () => ({ outputs: state }) };
+    await pulumi.runtime.setMocks(mocks, "hobnob", "dev", false, "organization");
     account = createServer((request, response) => {
       const path = request.url ?? "";
       asked.push(`${request.method} ${path} ${request.headers.authorization}`);
@@ -117,6 +121,17 @@ describe("preflight", () => {
       body: cluster("hobnob-dev", "1.36.3-do.0"),
     };
     assert.deepEqual(await preflight(config(), env), { version: "1.36.3-do.0", upgrade: false });
+  });
+
+  it("must refuse what would lose what an earlier run made, with all else", async () => {
+    const urn = "urn:pulumi:dev::hobnob::hobnob:platform:Zone$digitalocean:index/domain:Domain::zone";
+    state = { [urn]: { outputs: { name: "example.org" } } };
+    try {
+      const found = await violations(config({ cluster: { protect: true, region: "mars1" } }));
+      assert.deepEqual(found.map(({ key }) => key).sort(), ["hobnob:cluster.region", "hobnob:domain"]);
+    } finally {
+      state = {};
+    }
   });
 
   it("must ask nothing where nothing is DigitalOcean's", async () => {

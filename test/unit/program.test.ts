@@ -38,6 +38,12 @@ const withPool = {
   }),
 };
 
+const protectedCluster = {
+  "hobnob:cluster": JSON.stringify({ ...JSON.parse(settings["hobnob:cluster"]), protect: true }),
+};
+
+const PROTECTION = "hobnob:platform:Protection";
+
 const autoscaling = { "hobnob:api": JSON.stringify({ autoscaling: { minReplicas: 3, maxReplicas: 6 } }) };
 
 /** A domain that is delegated, as TLS needs it. */
@@ -120,7 +126,8 @@ describe("the whole graph", () => {
   }
 
   it("must not hold anything back by an await that no edge shows: all is registered while each of these is not done", async () => {
-    const complete = (await graph()).length;
+    // What refuses a destroy waits for everything, and nothing for it.
+    const complete = (await graph()).length - 1;
     for (const stuck of [
       "docker:index/image:Image",
       "kubernetes:apps/v1:StatefulSet",
@@ -216,13 +223,39 @@ describe("the whole graph", () => {
     const all = await graph(withPool);
     const pool = find(all, "digitalocean:index/kubernetesNodePool:KubernetesNodePool");
     const waiting = all.filter((resource) => waitsFor(all, resource, pool)).map(({ type }) => type);
-    const allowed = ["apps/v1:Deployment", "apps/v1:StatefulSet", "core/v1:PersistentVolumeClaimPatch"].map(
-      (kind) => `kubernetes:${kind}`,
-    );
+    const kinds = ["apps/v1:Deployment", "apps/v1:StatefulSet", "core/v1:PersistentVolumeClaimPatch"];
+    const allowed = [...kinds.map((kind) => `kubernetes:${kind}`), PROTECTION];
     assert.deepEqual(
       [...new Set(waiting)].filter((type) => !allowed.includes(type)),
       [],
     );
+  });
+
+  it("must delete first, on destroy, what refuses it: it depends on every other resource", async () => {
+    for (const config of [{}, { ...withPool, ...autoscaling }, protectedCluster]) {
+      const all = await graph(config);
+      const guard = find(all, PROTECTION);
+      const before = all.filter((other) => other.custom && !waitsFor(all, guard, other)).map(({ urn }) => urn);
+      assert.deepEqual(
+        before,
+        [],
+        "deleted before the destroy is refused; add it to Protection's `everything` in index.ts",
+      );
+    }
+  });
+
+  it("must guard the cluster, its VPC, the zone, the claims' set and namespace, and the destroy, and nothing else", async () => {
+    const guarded = (all: Captured[]) =>
+      all.filter(({ protect }) => protect).map(({ type, name }) => `${type}::${name}`);
+    assert.deepEqual(guarded(await graph(protectedCluster)).sort(), [
+      "digitalocean:index/domain:Domain::zone",
+      "digitalocean:index/kubernetesCluster:KubernetesCluster::cluster",
+      "digitalocean:index/vpc:Vpc::cluster",
+      `${PROTECTION}::cluster.protect`,
+      "kubernetes:apps/v1:StatefulSet::elasticsearch",
+      "kubernetes:core/v1:Namespace::hobnob",
+    ]);
+    assert.deepEqual(guarded(await graph()), []);
   });
 
   it("must ask for the same resources in a preview as in an update", async () => {

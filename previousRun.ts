@@ -1,0 +1,101 @@
+import * as pulumi from "@pulumi/pulumi";
+import type { Config } from "./config";
+import { keyName, type Path, setCommand, show, type Violation } from "./violations";
+
+/** What an earlier run has made of that which a later one must not lose. */
+export interface PreviousRun {
+  /** The cluster at DigitalOcean. */
+  cluster?: { name: string; region: string; size: string; vpcCidr?: string };
+  /** The context of the existing cluster. */
+  context?: string;
+  /** Domain of the zone that the stack made. */
+  zone?: string;
+  /** Storage class of Elasticsearch's disks. */
+  className?: string;
+  protect?: boolean;
+  deleteZone?: boolean;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: outputs have as many shapes as there are resource types
+type Outputs = Record<string, any>;
+
+/** Reads the stack's own state, as the last run left it; that of a new stack is empty. */
+export async function readPreviousRun(): Promise<PreviousRun> {
+  const stackName = [pulumi.getOrganization(), pulumi.getProject(), pulumi.getStack()].join("/");
+  const state = await pulumi.runtime.invoke("pulumi:pulumi:readStackResourceOutputs", { stackName });
+  return fromState((await state.outputs) ?? {});
+}
+
+/** @param state outputs by URN */
+export function fromState(state: Record<string, { outputs?: Outputs }>): PreviousRun {
+  const outputsOf = (types: string): Outputs | undefined =>
+    Object.entries(state).find(([urn]) => urn.split("::")[2]?.endsWith(types))?.[1].outputs;
+  const cluster = outputsOf("digitalocean:index/kubernetesCluster:KubernetesCluster");
+  const vpcCidr = outputsOf("hobnob:platform:DigitalOceanCluster$digitalocean:index/vpc:Vpc")?.ipRange;
+  const elasticsearch = outputsOf("hobnob:platform:Elasticsearch$kubernetes:apps/v1:StatefulSet");
+  const { protect, deleteZone } = outputsOf("hobnob:platform:Protection") ?? {};
+  return {
+    cluster: cluster && { name: cluster.name, region: cluster.region, size: cluster.nodePool?.size, vpcCidr },
+    context: outputsOf("hobnob:platform:ExistingCluster$pulumi:providers:kubernetes")?.clusterIdentifier,
+    zone: outputsOf("hobnob:platform:Zone$digitalocean:index/domain:Domain")?.name,
+    className: elasticsearch?.spec?.volumeClaimTemplates?.[0]?.spec?.storageClassName,
+    protect,
+    deleteZone,
+  };
+}
+
+/** What the configuration would have this run lose: the engine would find out half-way, or never. */
+export function lossViolations(config: Config, previous: PreviousRun): Violation[] {
+  return [...clusterLoss(config, previous), ...zoneLoss(config, previous), ...disksLoss(config, previous)];
+}
+
+/** Another cluster beside the one that has its name is refused by the account, and one in its place begins empty. */
+function clusterLoss({ cluster: wanted }: Config, { cluster: own, context }: PreviousRun): Violation[] {
+  const allowed = "with which the stack's cluster was made; another one after `pulumi destroy`, or in another stack";
+  const kept = (path: Path, given: string, made: string | undefined) =>
+    made === undefined || given === made ? [] : [keep(path, given, made, allowed)];
+  if (wanted.provider === "existing") {
+    if (own) return [keep(["cluster", "provider"], wanted.provider, "digitalocean", allowed)];
+    return kept(["cluster", "context"], wanted.context, context);
+  }
+  if (context !== undefined) return [keep(["cluster", "provider"], wanted.provider, "existing", allowed)];
+  return [
+    ...kept(["cluster", "name"], wanted.name, own?.name),
+    ...kept(["cluster", "region"], wanted.region, own?.region),
+    ...kept(["cluster", "vpcCidr"], wanted.vpcCidr, own?.vpcCidr),
+    ...kept(["cluster", "systemPool", "size"], wanted.systemPool.size, own?.size),
+  ];
+}
+
+/** The zone's deletion takes every record in it along, whoever made it. */
+function zoneLoss(config: Config, previous: PreviousRun): Violation[] {
+  const { zone } = previous;
+  const { domain, dns } = config;
+  if (zone === undefined || (dns.zone === "create" && domain === zone)) return [];
+  const guard = guardOf(config, previous) ?? ((previous.deleteZone ?? dns.deleteZone) ? "dns.deleteZone" : undefined);
+  if (guard === undefined) return [];
+  const allowed = `whose zone this stack made; another one after a \`pulumi up\` that only sets ${guard} to false`;
+  if (domain !== zone) return [keep(["domain"], domain, zone, allowed)];
+  return [keep(["dns", "zone"], dns.zone, "create", allowed)];
+}
+
+/** Disks can't change their class: a set of another class replaces the one that has them, and stops every node. */
+function disksLoss(config: Config, previous: PreviousRun): Violation[] {
+  const guard = guardOf(config, previous);
+  if (guard === undefined || previous.className === undefined) return [];
+  const { className } = config.storage;
+  if (className === previous.className) return [];
+  const allowed = `the class of Elasticsearch's disks; another one after a \`pulumi up\` that only sets ${guard} to false`;
+  return [keep(["storage", "className"], className, previous.className, allowed)];
+}
+
+/** What guards the data: switched off in this very run, it still does. */
+const guardOf = ({ cluster }: Config, { protect }: PreviousRun): string | undefined =>
+  protect || (cluster.provider === "digitalocean" && cluster.protect) ? "cluster.protect" : undefined;
+
+const keep = (path: Path, given: string, made: string, why: string): Violation => ({
+  key: keyName(path),
+  given: show(given),
+  allowed: `${made}, ${why}`,
+  command: setCommand(path, made),
+});
