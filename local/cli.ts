@@ -21,12 +21,14 @@ import { releaseDeadLock, resolvePending } from "./pending";
 import { previewOffline } from "./preview";
 import { runTests } from "./testing";
 import { obtainTools, type Report, type ToolName } from "./tools";
+import { verifyStack } from "./verify";
 
 const help = `npm start                       bring the whole platform up on this machine, or up to date
 npm start -- --real             the same with real processes behind its Elasticsearch and API pods (Linux, Java, Maven)
 npm run local -- <arguments>    any pulumi command on it: preview, refresh, stack output, destroy …
 npm run kubectl -- <arguments>  kubectl on its cluster
 npm run preview -- dev|prod     preview that stack offline, against a simulated account
+npm run verify -- <stack>       check a deployed stack: any, or local
 npm stop                        stop every process, keep the state
 npm run reset                   back to nothing
 npm test                        checks, unit tests, tests on the embedded platform
@@ -56,6 +58,7 @@ const commands: Record<string, (args: string[]) => Promise<number>> = {
   stop,
   reset,
   preview: previewOffline,
+  verify: verifyStack,
   test: runTests,
   help: async () => {
     console.log(help);

@@ -140,7 +140,7 @@ const pluginFolders = ({ sources, languageHost }: Engine) => ({
     .map((name) => ({ name, path: join(cloneDirectory, "local", "plugins", name) })),
 });
 
-const projectDirectory = () => join(stateDirectory(), "project");
+export const projectDirectory = () => join(stateDirectory(), "project");
 
 /**
  * The language host that can be built from a Go module takes the project's runtime options as flags, which no engine of

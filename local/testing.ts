@@ -2,7 +2,12 @@ import { execa } from "execa";
 import { cloneDirectory } from "./paths";
 
 /** From the quickest to the slowest. */
-const specs = ["test/unit/**/*.test.ts", "test/app/**/*.test.ts", "test/local/**/*.test.ts"];
+const specs = [
+  "test/unit/**/*.test.ts",
+  "test/verify/**/*.test.ts",
+  "test/app/**/*.test.ts",
+  "test/local/**/*.test.ts",
+];
 
 /** The checks, then every test; arguments go to mocha (`npm test -- --grep ingress`). */
 export async function runTests(args: string[]): Promise<number> {

@@ -1,0 +1,113 @@
+import { once } from "node:events";
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { Writable } from "node:stream";
+import { AppsV1Api, CoreV1Api, KubeConfig, NetworkingV1Api, PortForward, type V1Pod } from "@kubernetes/client-node";
+import { reasonOf } from "./client";
+
+export interface PodInfo {
+  name: string;
+  ready: boolean;
+  /** Container ports by their names. */
+  ports: Record<string, number>;
+}
+
+/** A pod's port on this machine. */
+export interface Forward {
+  port: number;
+  /** Why the last connection failed, where the cluster told it. */
+  reason(): string | undefined;
+}
+
+/** What the acceptance asks of Kubernetes; with an own kubeconfig, no other access is needed. */
+export interface Cluster {
+  /** The workload's configured number of pods, and those that it has. */
+  workload(kind: "StatefulSet" | "Deployment", name: string): Promise<{ replicas: number; pods: PodInfo[] }>;
+  /** The annotations of the Ingress that serves the host; none where no Ingress does. */
+  ingress(host: string): Promise<Record<string, string> | undefined>;
+  /** The Secret's values by key; none where there is no such Secret. */
+  secret(name: string): Promise<Record<string, string> | undefined>;
+  forward(pod: string, port: number): Promise<Forward>;
+  close(): void;
+}
+
+/** @param kubeconfig as the stack's output has it */
+export function kubernetesCluster(kubeconfig: string, namespace: string): Cluster {
+  const config = new KubeConfig();
+  config.loadFromString(kubeconfig);
+  const [apps, core, networking] = [AppsV1Api, CoreV1Api, NetworkingV1Api].map((api) =>
+    config.makeApiClient(api as never),
+  ) as unknown as [AppsV1Api, CoreV1Api, NetworkingV1Api];
+  const forwarder = new PortForward(config);
+  const servers: { server: Server; sockets: Set<Socket> }[] = [];
+  return {
+    async workload(kind, name) {
+      const { spec } =
+        kind === "StatefulSet"
+          ? await apps.readNamespacedStatefulSet({ name, namespace })
+          : await apps.readNamespacedDeployment({ name, namespace });
+      const labelSelector = Object.entries(spec?.selector.matchLabels ?? {})
+        .map(([key, value]) => `${key}=${value}`)
+        .join(",");
+      const { items } = await core.listNamespacedPod({ namespace, labelSelector });
+      const living = items.filter(({ metadata }) => !metadata?.deletionTimestamp);
+      return { replicas: spec?.replicas ?? 1, pods: living.map(podInfo) };
+    },
+    async ingress(host) {
+      const { items } = await networking.listNamespacedIngress({ namespace });
+      const found = items.find(({ spec }) => spec?.rules?.some((rule) => rule.host === host));
+      return found && (found.metadata?.annotations ?? {});
+    },
+    async secret(name) {
+      const { items } = await core.listNamespacedSecret({ namespace, fieldSelector: `metadata.name=${name}` });
+      const decoded = Object.entries(items[0]?.data ?? {}).map(([key, value]) => [
+        key,
+        Buffer.from(value, "base64").toString("utf8"),
+      ]);
+      return items[0] && Object.fromEntries(decoded);
+    },
+    async forward(pod, port) {
+      let reason: string | undefined;
+      const sockets = new Set<Socket>();
+      const server = createServer((socket) => {
+        sockets.add(socket.on("close", () => sockets.delete(socket)).on("error", () => {}));
+        const refuse = (why: string) => {
+          reason = why.trim();
+          socket.destroy();
+        };
+        const errors = new Writable({
+          write(chunk, _encoding, done) {
+            // Each stream opens with its port alone, which the client cuts off.
+            if (chunk.length > 0) refuse(String(chunk));
+            done();
+          },
+        });
+        forwarder.portForward(namespace, pod, [port], socket, errors, socket).then(
+          (connection) => {
+            const webSocket = connection as Exclude<typeof connection, () => unknown>;
+            webSocket.onclose = () => socket.end();
+            socket.on("close", () => webSocket.close());
+          },
+          (error) => refuse(`the cluster forwards nothing to it: ${reasonOf(error)}`),
+        );
+      }).listen(0, "127.0.0.1");
+      await once(server, "listening");
+      servers.push({ server, sockets });
+      return { port: (server.address() as AddressInfo).port, reason: () => reason };
+    },
+    close() {
+      for (const { server, sockets } of servers) {
+        server.close();
+        for (const socket of sockets) socket.destroy();
+      }
+    },
+  };
+}
+
+function podInfo({ metadata, spec, status }: V1Pod): PodInfo {
+  const ports = spec?.containers.flatMap((container) => container.ports ?? []) ?? [];
+  return {
+    name: metadata?.name ?? "",
+    ready: status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ?? false,
+    ports: Object.fromEntries(ports.map(({ name, containerPort }) => [name, containerPort])),
+  };
+}
