@@ -296,9 +296,9 @@ const schema = z.strictObject({
           .array(count("A generation.", 1))
           .min(1)
           .max(2)
-          .refine(([first = 0, second = Number.POSITIVE_INFINITY]) => first < second),
-        "Generations of the clients' passwords that are valid, the oldest first; clients are given the newest. Changed by `npm run rotate`.",
-        "one whole number, or two of which the second is greater, e.g. [1] or [1, 2]",
+          .refine(([first, second]) => first === undefined || first !== second),
+        "Generations of the clients' passwords: the first is given to them, a second is accepted besides it. `npm run rotate` changes it, in steps.",
+        "one whole number, or two different ones, e.g. [1] or [1, 2]",
       ).default([1]),
     })
     .prefault({}),

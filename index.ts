@@ -100,6 +100,7 @@ export = async (): Promise<Outputs> => {
       pullSecretName: pullSecret?.secretName,
       elasticsearchHost: elasticsearch.host,
       elasticsearchPort: elasticsearch.port,
+      elasticsearchSecretName: elasticsearch.security?.backendSecretName,
       publicUrl: urls.api,
       ingressNamespace: ingress.namespace,
     },
@@ -137,7 +138,8 @@ export = async (): Promise<Outputs> => {
     storageClass: storage.storageClassName,
     ingressClass: ingress.className,
     namespace,
-    elasticsearchUrl: pulumi.interpolate`http://${elasticsearch.host}:${elasticsearch.port}`,
+    elasticsearchUrl: pulumi.interpolate`${elasticsearch.scheme}://${elasticsearch.host}:${elasticsearch.port}`,
+    elasticsearchCa: elasticsearch.security?.ca ?? "",
     images: pulumi.output({ backend: image.ref }),
     pullSecretName: pullSecret?.secretName ?? "",
   };

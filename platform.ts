@@ -32,8 +32,10 @@ export interface PlatformOutputs {
   ingressClass: string;
   /** The namespace of the application. */
   namespace: string;
-  /** Inside the cluster, for the API's pods alone: `http://elasticsearch.<namespace>.svc:9200`. */
+  /** Inside the cluster, for the API's pods alone: `http://elasticsearch.<namespace>.svc:9200`, or `https` with its security. */
   elasticsearchUrl: string;
+  /** PEM of the authority that signed Elasticsearch's certificate; empty while its security is off. */
+  elasticsearchCa: string;
   /** What runs, by digest: `repository@sha256:…` by workload. */
   images: { backend: string };
   /** The Secret in `namespace` that pulls from the private registry; empty where none is needed. */

@@ -11,6 +11,8 @@ export interface ApiArgs {
   pullSecretName?: pulumi.Input<string>;
   /** Name of Elasticsearch in the cluster's DNS. Only the name is used: the API retries, it does not wait. */
   elasticsearchHost: pulumi.Input<string>;
+  /** Secret in the namespace with `username`, `password` and `ca.crt`, for Elasticsearch over TLS. @default none: over plain HTTP */
+  elasticsearchSecretName?: pulumi.Input<string>;
   elasticsearchPort: pulumi.Input<number>;
   /** Where clients outside reach the API, such as `https://api.example.com`; Swagger UI sends its requests there. */
   publicUrl: pulumi.Input<string>;
@@ -46,6 +48,8 @@ const USER = 1000;
 const PRE_STOP_SECONDS = 10;
 /** What app/api waits at most for the end of its traffic, and 10 s more for the requests under way. */
 const DRAIN_SECONDS = 20;
+/** Where the pods find the files of `elasticsearchSecretName`. */
+const CREDENTIALS = "/var/run/secrets/elasticsearch";
 const GRACE_SECONDS = PRE_STOP_SECONDS + DRAIN_SECONDS + 10 + 5;
 
 /** The backend API: replicas on different machines that lose no request when one of them stops. */
@@ -153,6 +157,8 @@ export class Api extends pulumi.ComponentResource {
 }
 
 function podSpec(args: ApiArgs, serviceAccountName: pulumi.Input<string>): k8s.types.input.core.v1.PodSpec {
+  const secretName = args.elasticsearchSecretName;
+  const credentials = secretName && { name: "elasticsearch", secret: { secretName, defaultMode: 0o440 } };
   return {
     serviceAccountName,
     automountServiceAccountToken: false,
@@ -166,6 +172,7 @@ function podSpec(args: ApiArgs, serviceAccountName: pulumi.Input<string>): k8s.t
       runAsNonRoot: true,
       runAsUser: USER,
       runAsGroup: USER,
+      ...(credentials && { fsGroup: USER }),
       seccompProfile: { type: "RuntimeDefault" },
     },
     containers: [
@@ -200,15 +207,21 @@ function podSpec(args: ApiArgs, serviceAccountName: pulumi.Input<string>): k8s.t
           capabilities: { drop: ["ALL"] },
         },
         resources: { requests: { cpu: args.cpu, memory: args.memory }, limits: { memory: args.memory } },
+        ...(credentials && { volumeMounts: [{ name: credentials.name, mountPath: CREDENTIALS, readOnly: true }] }),
       },
     ],
+    ...(credentials && { volumes: [credentials] }),
   };
 }
 
 function environment(args: ApiArgs): k8s.types.input.core.v1.EnvVar[] {
   return [
-    { name: "ELASTICSEARCH_HOSTNAME", value: pulumi.interpolate`http://${args.elasticsearchHost}` },
+    {
+      name: "ELASTICSEARCH_HOSTNAME",
+      value: pulumi.interpolate`${args.elasticsearchSecretName ? "https" : "http"}://${args.elasticsearchHost}`,
+    },
     { name: "ELASTICSEARCH_PORT", value: pulumi.interpolate`${args.elasticsearchPort}` },
+    ...(args.elasticsearchSecretName ? [{ name: "ELASTICSEARCH_CREDENTIALS", value: CREDENTIALS }] : []),
     { name: "PORT", value: String(API_PORT) },
     { name: "DOCS_PORT", value: String(DOCS_PORT) },
     { name: "PUBLIC_URL", value: args.publicUrl },

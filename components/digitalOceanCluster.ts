@@ -89,8 +89,8 @@ export class DigitalOceanCluster extends pulumi.ComponentResource implements Clu
     if (pools.length > 0) this.nodeSelector = WORKER_LABELS;
     this.provider = new k8s.Provider(
       name,
-      // ConfigMaps and Secrets stay immutable: a change makes a new one, and rolls those who use it to it.
-      { kubeconfig: this.kubeconfig, clusterIdentifier: cluster.id, enablePatchForce: true },
+      // ConfigMaps stay immutable: a change makes a new one, and rolls those who use it to it. So do Secrets that say so.
+      { kubeconfig: this.kubeconfig, clusterIdentifier: cluster.id, enablePatchForce: true, enableSecretMutable: true },
       { parent: this },
     );
     this.registerOutputs();

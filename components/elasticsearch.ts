@@ -5,6 +5,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
 import { parseQuantity } from "../capacity";
 import { type ApiServerPolicy, allowApiServer, IDENTITY, identity } from "./apiServer";
+import { ElasticsearchSecurity, securitySettings } from "./elasticsearchSecurity";
 import { Namespace, TO_DNS } from "./namespace";
 
 export interface ElasticsearchArgs {
@@ -24,6 +25,10 @@ export interface ElasticsearchArgs {
   diskSize: string;
   /** Memory-mapped index files, for which a privileged DaemonSet sets `vm.max_map_count` on the nodes. */
   mmap: boolean;
+  /** TLS between the nodes and to their clients, and a user for each client. Switched later, it stops the whole cluster. @default false */
+  security?: boolean;
+  /** Generations of the clients' passwords: the first is given to them, a second is accepted besides it. @default [1] */
+  passwordGenerations?: number[];
   /** Whether two nodes may share a machine: `hard` never, `soft` where there is no other. */
   spread: "hard" | "soft";
   /** Machines that the nodes, and the DaemonSet, are limited to. @default all */
@@ -62,12 +67,17 @@ const MAX_MAP_COUNT = 262144;
 const DISK = "/usr/share/elasticsearch/data";
 const CONFIG = "/usr/share/elasticsearch/config";
 const SCRIPTS = "/usr/local/share/elasticsearch";
+/** Folder of the configuration with the files of `ElasticsearchSecurity`; outside it Elasticsearch may read none. */
+const SECURITY = "security";
 
 /** One Elasticsearch cluster that forms once, keeps its disks, and restarts one node at a time. */
 export class Elasticsearch extends pulumi.ComponentResource {
   /** Name in the cluster's DNS. */
   readonly host: pulumi.Output<string>;
   readonly port = HTTP;
+  readonly scheme: "http" | "https";
+  /** What clients know the nodes by and are known by; absent while `security` is off. */
+  readonly security?: ElasticsearchSecurity;
 
   constructor(name: string, args: ElasticsearchArgs, opts?: pulumi.ComponentResourceOptions) {
     super("hobnob:platform:Elasticsearch", name, {}, opts);
@@ -75,6 +85,16 @@ export class Elasticsearch extends pulumi.ComponentResource {
     const child = { parent: this };
     const metadata = (fixedName: string) => ({ name: fixedName, namespace, labels: ELASTICSEARCH_LABELS });
     const skipAwait = { annotations: { "pulumi.com/skipAwait": "true" } };
+
+    this.scheme = args.security ? "https" : "http";
+    if (args.security) {
+      const { passwordGenerations = [1] } = args;
+      this.security = new ElasticsearchSecurity(
+        `${name}-security`,
+        { namespace, labels: ELASTICSEARCH_LABELS, serviceName: NAME, passwordGenerations },
+        child,
+      );
+    }
 
     // The clients' address, and each node's own: elasticsearch-0.elasticsearch. Ready nodes only.
     new k8s.core.v1.Service(
@@ -143,7 +163,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
       child,
     );
 
-    // Elasticsearch has no password yet: who may speak to it is said here.
+    // Where Elasticsearch has no passwords, this alone says who may speak to it.
     new k8s.networking.v1.NetworkPolicy(
       name,
       {
@@ -179,7 +199,11 @@ export class Elasticsearch extends pulumi.ComponentResource {
           selector: { matchLabels: ELASTICSEARCH_LABELS },
           template: {
             metadata: { labels: ELASTICSEARCH_LABELS },
-            spec: podSpec(args, { account: account.metadata.name, files: files.metadata.name }),
+            spec: podSpec(args, {
+              account: account.metadata.name,
+              files: files.metadata.name,
+              security: this.security?.nodesSecretName,
+            }),
           },
           volumeClaimTemplates: [
             {
@@ -350,7 +374,7 @@ const RESTRICTED: k8s.types.input.core.v1.SecurityContext = {
 const script = (file: string): string => readFileSync(join(__dirname, "elasticsearch", file), "utf8");
 
 /** The same for every node and every run: what differs comes from the pod's environment. */
-function settings({ mmap }: ElasticsearchArgs): Record<string, unknown> {
+function settings({ mmap, security }: ElasticsearchArgs): Record<string, unknown> {
   return {
     "cluster.name": NAME,
     "node.name": `\${POD_NAME}`,
@@ -364,13 +388,13 @@ function settings({ mmap }: ElasticsearchArgs): Record<string, unknown> {
     "http.shutdown_grace_period": "10s",
     "path.data": `\${DISK}/node`,
     "node.store.allow_mmap": mmap,
-    "xpack.security.enabled": false,
+    ...(security ? securitySettings(SECURITY) : { "xpack.security.enabled": false }),
   };
 }
 
 function podSpec(
   args: ElasticsearchArgs,
-  names: { account: pulumi.Input<string>; files: pulumi.Input<string> },
+  names: { account: pulumi.Input<string>; files: pulumi.Input<string>; security?: pulumi.Input<string> },
 ): k8s.types.input.core.v1.PodSpec {
   const disk = { name: "data", mountPath: DISK };
   const scripts = { name: "files", mountPath: SCRIPTS, readOnly: true };
@@ -415,6 +439,7 @@ function podSpec(
           { name: "SCRIPTS", value: SCRIPTS },
           { name: "IDENTITY", value: IDENTITY },
           { name: "KUBERNETES_API", value: "https://kubernetes.default.svc" },
+          ...(names.security === undefined ? [] : [{ name: "SECURITY", value: SECURITY }]),
         ],
         volumeMounts: [
           disk,
@@ -437,6 +462,7 @@ function podSpec(
           { name: "DISK", value: DISK },
           // An index has a replica by default, which a single node can never place.
           { name: "WHOLE", value: args.replicas > 1 ? "green" : "yellow" },
+          ...(names.security === undefined ? [] : [{ name: "SECURITY", value: `${CONFIG}/${SECURITY}` }]),
         ],
         ports: [
           { name: "http", containerPort: HTTP },
@@ -457,6 +483,9 @@ function podSpec(
           disk,
           scripts,
           { name: "config", mountPath: CONFIG },
+          ...(names.security === undefined
+            ? []
+            : [{ name: SECURITY, mountPath: `${CONFIG}/${SECURITY}`, readOnly: true }]),
           { name: "logs", mountPath: "/usr/share/elasticsearch/logs" },
           { name: "tmp", mountPath: "/tmp" },
         ],
@@ -467,6 +496,9 @@ function podSpec(
       { name: "config", emptyDir: {} },
       { name: "logs", emptyDir: {} },
       { name: "tmp", emptyDir: {} },
+      ...(names.security === undefined
+        ? []
+        : [{ name: SECURITY, secret: { secretName: names.security, defaultMode: 0o440 } }]),
       // Only `configure` mounts it: Elasticsearch itself has no identity in the cluster.
       identity("identity", 600),
     ],

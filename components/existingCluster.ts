@@ -30,7 +30,12 @@ export class ExistingCluster extends pulumi.ComponentResource implements Cluster
     this.provider = new k8s.Provider(
       name,
       // The context is the cluster's identity: minikube and kind change their address with each start.
-      { kubeconfig: this.kubeconfig, clusterIdentifier: args.context, enablePatchForce: true },
+      {
+        kubeconfig: this.kubeconfig,
+        clusterIdentifier: args.context,
+        enablePatchForce: true,
+        enableSecretMutable: true,
+      },
       { parent: this },
     );
     this.registerOutputs();

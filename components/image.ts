@@ -83,9 +83,12 @@ export class PullSecret extends pulumi.ComponentResource {
       {
         metadata: { namespace: args.namespace },
         type: "kubernetes.io/dockerconfigjson",
-        stringData: {
+        // It changes in place: pods read it with each pull, and need no restart for another password.
+        data: {
           ".dockerconfigjson": pulumi.secret(
-            pulumi.jsonStringify({ auths: { [credentialKey(args.server)]: { username, password, auth } } }),
+            pulumi
+              .jsonStringify({ auths: { [credentialKey(args.server)]: { username, password, auth } } })
+              .apply((json) => Buffer.from(json).toString("base64")),
           ),
         },
       },

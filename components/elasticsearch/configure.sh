@@ -12,11 +12,21 @@ say() { echo "$(date -u +%FT%TZ) $*"; }
 main() {
   cp -r "$DEFAULTS/." "$CONFIG/"
   cp "$SCRIPTS/elasticsearch.yml" "$settings"
+  [[ -z ${SECURITY:-} ]] || link_users
   mkdir -p "$DISK/node"
   [[ -e $DISK/.disk-id ]] || name_disk
   if may_form; then
     echo "cluster.initial_master_nodes: [\"$POD_NAME\"]" >>"$settings"
   fi
+}
+
+# Elasticsearch wants these beside its settings, and reads them again when they change: so they are links to the Secret's.
+link_users() {
+  mkdir -p "$CONFIG/$SECURITY"
+  local file
+  for file in users users_roles roles.yml; do
+    ln -sfn "$SECURITY/$file" "$CONFIG/$file"
+  done
 }
 
 # A disk's random name tells it from any later one of the same claim.

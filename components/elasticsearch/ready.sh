@@ -5,7 +5,13 @@ set -uo pipefail
 
 readonly whole="${TMPDIR:-/tmp}/whole-since-start"
 
-ask() { curl --silent --fail --max-time 3 "http://$POD_IP:9200$1"; }
+# The password is in a file that curl reads, and in no argument, where other processes could see it.
+if [[ -n ${SECURITY:-} ]]; then
+  readonly address=https://elasticsearch:9200 tls=(--cacert "$SECURITY/ca.crt" --config "$SECURITY/probe.curl")
+else
+  readonly address=http://elasticsearch:9200 tls=()
+fi
+ask() { curl --silent --fail --max-time 3 --resolve "elasticsearch:9200:$POD_IP" "${tls[@]}" "$address$1"; }
 
 not_ready() {
   echo "$1"

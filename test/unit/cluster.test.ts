@@ -30,6 +30,8 @@ async function cluster(config: Config["cluster"], options: CaptureOptions = {}, 
 const digitalOcean = (changes: Partial<DigitalOceanClusterConfig> = {}, options?: CaptureOptions, plan?: VersionPlan) =>
   cluster({ ...config, ...changes }, options, plan);
 
+const PROVIDER_INPUTS = ["clusterIdentifier", "enablePatchForce", "enableSecretMutable", "kubeconfig"];
+
 describe("DigitalOcean cluster", () => {
   it("must stand in its own VPC with every choice made explicitly", async () => {
     const { graph } = await digitalOcean();
@@ -182,7 +184,8 @@ describe("DigitalOcean cluster", () => {
   it("must reach the API server by a script that gets a token, and hold none itself", async () => {
     const { graph, made } = await digitalOcean();
     const provider = find(graph, PROVIDER, "cluster");
-    assert.deepEqual(Object.keys(provider.inputs), ["clusterIdentifier", "enablePatchForce", "kubeconfig"]);
+    assert.deepEqual(Object.keys(provider.inputs), PROVIDER_INPUTS);
+    assert.equal(provider.inputs.enableSecretMutable, "true");
     assert.equal(provider.inputs.clusterIdentifier, "cluster-id");
     // The SDK hands a provider's settings over as JSON.
     assert.equal(provider.inputs.enablePatchForce, "true");
@@ -261,7 +264,7 @@ describe("existing cluster", () => {
       ["hobnob:platform:ExistingCluster", PROVIDER, NAMESPACE],
     );
     const { inputs, secrets } = find(graph, PROVIDER, "cluster");
-    assert.deepEqual(Object.keys(inputs), ["clusterIdentifier", "enablePatchForce", "kubeconfig"]);
+    assert.deepEqual(Object.keys(inputs), PROVIDER_INPUTS);
     assert.deepEqual([inputs.clusterIdentifier, secrets], ["minikube", ["kubeconfig"]]);
     const ca = Buffer.from("the ca").toString("base64");
     assert.deepEqual(JSON.parse(inputs.kubeconfig), {

@@ -186,7 +186,14 @@ function computed({ type, name, inputs }: pulumi.runtime.MockResourceArgs): obje
     case "docker:index/image:Image":
       return { repoDigest: `${String(inputs.imageName).replace(/:[^/]*$/, "")}@sha256:${"0".repeat(64)}` };
     case "random:index/randomPassword:RandomPassword":
-      return { result: `${name}-result` };
+      return { result: `${name}-result`, bcryptHash: `$2a$10$${name}-hash` };
+    case "tls:index/privateKey:PrivateKey":
+      return { privateKeyPem: `${name}-key`, privateKeyPemPkcs8: `${name}-key-pkcs8` };
+    case "tls:index/certRequest:CertRequest":
+      return { certRequestPem: `${name}-request` };
+    case "tls:index/selfSignedCert:SelfSignedCert":
+    case "tls:index/locallySignedCert:LocallySignedCert":
+      return { certPem: `${name}-certificate` };
     default:
       return {};
   }

@@ -97,13 +97,17 @@ describe("pull secret", () => {
         kind: "Secret",
         metadata: { namespace: "hobnob" },
         type: "kubernetes.io/dockerconfigjson",
-        stringData: { ".dockerconfigjson": JSON.stringify({ auths: { [key]: credentials } }) },
+        data: {
+          ".dockerconfigjson": Buffer.from(JSON.stringify({ auths: { [key]: credentials } })).toString("base64"),
+        },
       });
-      assert.deepEqual(secrets, ["stringData"]);
+      assert.deepEqual(secrets, ["data"]);
     });
 
-  it("must have no fixed name, so that a new password makes a new one first", async () => {
-    assert.equal("name" in (await secret("docker.io")).inputs.metadata, false);
+  it("must change in place with its password, so that no pod restarts for it", async () => {
+    const { inputs } = await secret("docker.io");
+    assert.equal("name" in inputs.metadata, false);
+    assert.equal(inputs.immutable, undefined);
   });
 
   it("must wait for its namespace alone", async () => {

@@ -110,6 +110,7 @@ export class FakePlatform {
         ingressAddress: ADDRESS,
         nameServers: NAME_SERVERS,
         coveredHosts: this.tls.enabled ? Object.values(HOSTS) : [],
+        elasticsearchCa: "",
         elasticsearchUrl: `${this.security.enabled ? "https" : "http"}://elasticsearch.hobnob.svc:9200`,
         clusterId: "id",
         clusterName: "fake",

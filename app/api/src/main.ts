@@ -3,7 +3,7 @@ import closeWithGrace from "close-with-grace";
 import { buildApi } from "./api.js";
 import { buildDocs, type OpenApi } from "./docs.js";
 import { Drain } from "./drain.js";
-import { readSettings, type Settings } from "./settings.js";
+import { elasticsearchOptions, readSettings, type Settings } from "./settings.js";
 import { Users } from "./users.js";
 
 try {
@@ -14,7 +14,7 @@ try {
 }
 
 async function serve(settings: Settings): Promise<void> {
-  const users = new Users(`${settings.ELASTICSEARCH_HOSTNAME}:${settings.ELASTICSEARCH_PORT}`);
+  const users = new Users(elasticsearchOptions(settings));
   const drain = new Drain();
   const api = await buildApi(settings, users, drain);
   await api.ready();

@@ -1,5 +1,8 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { envSchema } from "env-schema";
 import { type Static, Type } from "typebox";
+import type { UsersOptions } from "./users.js";
 
 const port = (fallback: number) => Type.Integer({ minimum: 1, maximum: 65535, default: fallback });
 
@@ -7,6 +10,8 @@ const schema = Type.Object({
   /** Scheme and host of Elasticsearch, without the port. */
   ELASTICSEARCH_HOSTNAME: Type.String({ pattern: "^https?://[\\w.-]+$", default: "http://elasticsearch" }),
   ELASTICSEARCH_PORT: port(9200),
+  /** Folder with `username`, `password` and `ca.crt`, the PEM of the authorities to trust. Without it: no password, system's trust. */
+  ELASTICSEARCH_CREDENTIALS: Type.Optional(Type.String({ pattern: "^/" })),
   /** Address to listen on. */
   HOST: Type.String({ minLength: 1, default: "0.0.0.0" }),
   PORT: port(8080),
@@ -34,6 +39,13 @@ export function readSettings(env: NodeJS.ProcessEnv): Settings {
     );
   }
   if (problems.length === 0 && settings.PORT === settings.DOCS_PORT) problems.push("PORT and DOCS_PORT are the same");
+  // A password is never sent to whom nobody has proved to be Elasticsearch, nor for all to read.
+  if (
+    problems.length === 0 &&
+    settings.ELASTICSEARCH_CREDENTIALS &&
+    !settings.ELASTICSEARCH_HOSTNAME?.startsWith("https:")
+  )
+    problems.push("ELASTICSEARCH_CREDENTIALS is given, but ELASTICSEARCH_HOSTNAME does not start with https:");
   if (problems.length > 0) throw new Error(`Wrong settings in the environment:\n  ${problems.join("\n  ")}`);
   return settings as unknown as Settings;
 
@@ -41,4 +53,13 @@ export function readSettings(env: NodeJS.ProcessEnv): Settings {
     const allowed = "allowedValues" in params ? `: ${(params.allowedValues as string[]).join(", ")}` : "";
     return `${name} is ${JSON.stringify(env[name])}, but ${message}${allowed}`;
   }
+}
+
+/** Where Elasticsearch is, and what the client and it know each other by. Throws an error that names the file that can't be read. */
+export function elasticsearchOptions(settings: Settings): UsersOptions {
+  const { ELASTICSEARCH_HOSTNAME, ELASTICSEARCH_PORT, ELASTICSEARCH_CREDENTIALS: folder } = settings;
+  const node = `${ELASTICSEARCH_HOSTNAME}:${ELASTICSEARCH_PORT}`;
+  if (folder === undefined) return { node };
+  const read = (file: string) => readFileSync(join(folder, file), "utf8");
+  return { node, auth: { username: read("username"), password: read("password") }, tls: { ca: read("ca.crt") } };
 }

@@ -76,13 +76,16 @@ const DEFINITION = {
 // Elasticsearch 8 refuses what a client of version 9 sends by itself; 8 and 9 both take this.
 const MEDIA_TYPE = "application/vnd.elasticsearch+json; compatible-with=8";
 
+/** Where Elasticsearch is, and what the client and it know each other by. */
+export type UsersOptions = Pick<ConstructorParameters<typeof Client>[0], "node" | "auth" | "tls">;
+
 /** The users in Elasticsearch; of their tokens only the SHA-256. */
 export class Users {
   readonly #client: Client;
 
-  constructor(node: string) {
+  constructor(elasticsearch: UsersOptions) {
     const headers = { accept: MEDIA_TYPE, "content-type": MEDIA_TYPE };
-    this.#client = new Client({ node, headers, requestTimeout: 5_000, maxRetries: 2 });
+    this.#client = new Client({ ...elasticsearch, headers, requestTimeout: 5_000, maxRetries: 2 });
   }
 
   /** Makes the index where it is missing; throws unless Elasticsearch can serve it. */
@@ -174,7 +177,11 @@ export class Users {
 /** Whether Elasticsearch can't serve now: a later try may succeed. */
 export function isUnavailable(error: unknown): boolean {
   if (!(error instanceof errors.ResponseError)) return error instanceof errors.ElasticsearchClientError;
-  return (error.statusCode ?? 0) >= 500 || error.statusCode === 429 || errorType(error) === "index_not_found_exception";
+  // 401: a node that does not know this user yet, as it happens while passwords change.
+  const { statusCode = 0 } = error;
+  return (
+    statusCode >= 500 || statusCode === 429 || statusCode === 401 || errorType(error) === "index_not_found_exception"
+  );
 }
 
 const hash = (token: string) => createHash("sha256").update(token).digest();
