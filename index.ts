@@ -11,6 +11,8 @@ import { MetricsServer } from "./components/metricsServer";
 import { Namespace } from "./components/namespace";
 import { Protection } from "./components/protection";
 import { readConfig } from "./config";
+import { refuseCutOff } from "./cutOff";
+import { ownedBy, ownerOf } from "./owner";
 import { contractVersion, type PlatformOutputs } from "./platform";
 import { preflight } from "./preflight";
 
@@ -22,18 +24,22 @@ const NAMESPACE = "hobnob";
 /** The graph, from the cluster to the last record: what a line uses is what it waits for, and nothing else. */
 export = async (): Promise<Outputs> => {
   const config = readConfig();
-  const versionPlan = await preflight(config);
+  const [versionPlan] = await Promise.all([preflight(config), pulumi.runtime.getEngine() && refuseCutOff()]);
   const hosts = { api: `api.${config.domain}`, docs: `docs.${config.domain}` };
   const scheme = config.tls.enabled ? "https" : "http";
   const urls = { api: `${scheme}://${hosts.api}`, docs: `${scheme}://${hosts.docs}` };
 
+  // What a cut-off run leaves is told from what others made by its owner alone.
+  const owner = ownerOf(pulumi.getOrganization(), pulumi.getProject(), pulumi.getStack());
+  const owned = { transformations: [ownedBy(owner)] };
+
   // Builds while the cluster is being made.
   const image = new Image("backend", config.image);
 
-  const cluster = createCluster("cluster", config.cluster, versionPlan);
+  const cluster = createCluster("cluster", config.cluster, versionPlan, owned);
   const { spread, nodeSelector, workers } = cluster;
   const placement = { spread, nodeSelector, workers };
-  const onCluster = { provider: cluster.provider };
+  const onCluster = { provider: cluster.provider, ...owned };
   const protect = config.cluster.provider === "digitalocean" && config.cluster.protect;
   const application = new Namespace("hobnob", { name: NAMESPACE, protect }, onCluster);
   const { name: namespace } = application;

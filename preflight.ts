@@ -267,8 +267,8 @@ class AccountError extends Error {
   }
 }
 
-/** The two variables are those that DigitalOcean's own provider reads. */
-class Account {
+/** Reads DigitalOcean's API. The two variables are those that DigitalOcean's own provider reads. */
+export class Account {
   readonly #url: string;
   readonly #token: string;
 

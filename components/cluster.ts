@@ -35,8 +35,13 @@ export interface VersionPlan {
   upgrade: boolean;
 }
 
-export function createCluster(name: string, config: Config["cluster"], versionPlan?: VersionPlan): Cluster {
-  if (config.provider === "existing") return new ExistingCluster(name, config);
+export function createCluster(
+  name: string,
+  config: Config["cluster"],
+  versionPlan?: VersionPlan,
+  opts?: pulumi.ComponentResourceOptions,
+): Cluster {
+  if (config.provider === "existing") return new ExistingCluster(name, config, opts);
   if (!versionPlan) throw new Error("a DigitalOcean cluster needs a version plan: run the preflight first");
-  return new DigitalOceanCluster(name, { ...config, versionPlan });
+  return new DigitalOceanCluster(name, { ...config, versionPlan }, opts);
 }

@@ -12,12 +12,11 @@ import {
   stopDaemons,
   stopKubelet,
 } from "./daemons";
-import { account, type Engine, engine, followMovedCluster, prepareProject, pulumi } from "./engine";
+import { account, type Engine, engine, prepareProject, pulumi, recoverRun } from "./engine";
 import { backendRepository } from "./kubelet/backend";
 import { giveBackPods, requireRealPods } from "./kubelet/choice";
 import { runsRealPods, setRealPods } from "./kubelet/kwok";
 import { cloneDirectory, stateDirectory } from "./paths";
-import { releaseDeadLock, resolvePending } from "./pending";
 import { previewOffline } from "./preview";
 import { runTests } from "./testing";
 import { obtainTools, type Report, type ToolName } from "./tools";
@@ -170,9 +169,7 @@ async function startPlatform(): Promise<Engine> {
           const registry = { server, repository: backendRepository, username: registryUser, private: true };
           const secrets = { "hobnob:registryPassword": registryPassword() };
           await prepareProject(context.engine, "local", { "hobnob:registry": registry }, secrets);
-          await releaseDeadLock(context.engine, "local");
-          await followMovedCluster(context.engine, "local");
-          await resolvePending(context.engine, "local", context.tools.kubectl.path);
+          await recoverRun(context.engine, "local", (line) => console.error(line));
           task.title = `Providers: ${Object.entries(context.engine.sources)
             .map(([name, source]) => `${name} (${source})`)
             .join(", ")}`;

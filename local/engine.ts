@@ -2,8 +2,11 @@ import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { execa, type Options } from "execa";
 import { parse, stringify } from "yaml";
+import { releaseDeadLock } from "../operations/lock";
+import { engineSettings, type Runner, recover } from "../operations/recovery";
 import { cloneDirectory, stateDirectory } from "./paths";
 import type { Tool } from "./tools";
 
@@ -42,9 +45,8 @@ export function engine(tools: Record<"pulumi" | "pulumi-language-nodejs", Tool>,
       PULUMI_HOME: home,
       PULUMI_BACKEND_URL: `file://${home}`,
       PULUMI_CONFIG_PASSPHRASE: passphrase(),
-      PULUMI_SKIP_UPDATE_CHECK: "true",
       PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION: "true",
-      PULUMI_PARALLEL: process.env.PULUMI_PARALLEL ?? "64",
+      ...engineSettings(process.env),
       DIGITALOCEAN_TOKEN: "local-simulated-account",
       DIGITALOCEAN_API_URL: `http://127.0.0.1:${accountPort}`,
     },
@@ -92,11 +94,41 @@ export async function prepareProject(
   }
 }
 
+/** Goes on from a run that was cut off or that failed, as for any stack. */
+export async function recoverRun(engine: Engine, stack: string, say: (line: string) => void): Promise<void> {
+  await orphansAreGone();
+  const runner: Runner = {
+    stack,
+    environment: engine.environment,
+    say,
+    async pulumi(args, input) {
+      const { stdout } = await pulumi(engine, [...args, "--stack", stack], input === undefined ? {} : { input });
+      return String(stdout);
+    },
+  };
+  const wasKilled = await releaseDeadLock(runner, String(engine.environment.PULUMI_BACKEND_URL), "hobnob");
+  await followMovedCluster(engine, stack);
+  await recover(runner, wasKilled);
+}
+
+/** A plugin outlives a killed engine by an instant, in which it may still make something. */
+async function orphansAreGone(): Promise<void> {
+  const plugins = join(cloneDirectory, "local", "providers");
+  for (let attempt = 0; attempt < 50; attempt++) {
+    const { stdout } = await execa("ps", ["-ww", "-eo", "ppid=,pid=,args="]);
+    const processes = stdout.split("\n").map((line) => /^\s*(\d+)\s+(\d+) (.*)$/.exec(line) ?? []);
+    const engines = new Set(processes.filter(([, , , args = ""]) => /pulumi/.test(args)).map(([, , pid]) => pid));
+    const orphans = processes.filter(([, ppid, , args = ""]) => args.includes(plugins) && !engines.has(ppid));
+    if (orphans.length === 0) return;
+    await sleep(100);
+  }
+}
+
 /**
  * A cluster whose port was taken while it was stopped has moved. The engine reads a resource again only in a refresh, and
  * a refresh of all would ask the old address: the cluster alone is read again.
  */
-export async function followMovedCluster(engine: Engine, stack: string): Promise<void> {
+async function followMovedCluster(engine: Engine, stack: string): Promise<void> {
   const [now] = (await account<{ kubernetes_clusters: { endpoint: string }[] }>(engine, "kubernetes/clusters"))
     .kubernetes_clusters;
   const known = checkpoint(stack).resources?.find(({ type }) => type.endsWith(":KubernetesCluster"));
@@ -119,16 +151,15 @@ export interface StateResource {
   outputs?: Record<string, unknown>;
 }
 
-export interface Checkpoint {
+interface Checkpoint {
   resources?: StateResource[];
-  pending_operations?: { type: string; resource: StateResource }[];
 }
 
 const checkpointFile = (stack: string) =>
   join(stateDirectory(), "pulumi", ".pulumi", "stacks", "hobnob", `${stack}.json`);
 
 /** The stack's state as the engine last wrote it. */
-export function checkpoint(stack: string): Checkpoint {
+function checkpoint(stack: string): Checkpoint {
   return JSON.parse(readFileSync(checkpointFile(stack), "utf8")).checkpoint?.latest ?? {};
 }
 
