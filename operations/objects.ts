@@ -242,7 +242,7 @@ export class Objects {
     for (const provider of this.world.owner.label === undefined ? [] : providers) {
       const client = await this.#client({ ...provider, provider: `${provider.urn}::` });
       if (!client) continue;
-      const kinds = await kindsOf(this.world.kubeconfig(provider.urn) ?? "", this.world.environment);
+      const kinds = await kindsOf(kubernetesConfig(this.world.kubeconfig(provider.urn) ?? "", this.world.environment));
       const lists = await Promise.all(kinds.map((kind) => this.#marked(client, kind)));
       for (const object of lists.flat()) {
         const { name, namespace, annotations } = object.metadata ?? {};
@@ -321,8 +321,7 @@ interface Kind {
 }
 
 /** Every kind that the cluster lists, each in its group's preferred version. */
-async function kindsOf(kubeconfig: string, environment: NodeJS.ProcessEnv): Promise<Kind[]> {
-  const config = kubernetesConfig(kubeconfig, environment);
+export async function kindsOf(config: KubeConfig): Promise<Kind[]> {
   const { groups } = await config.makeApiClient(ApisApi).getAPIVersions();
   const custom = config.makeApiClient(CustomObjectsApi);
   const ofGroups = groups.map(async ({ name, preferredVersion, versions }) => {

@@ -76,16 +76,19 @@ const key = ({ urn, id, delete: old = false }: StateResource) => `${urn} ${id} $
 async function takeUpLost(runner: Runner): Promise<void> {
   const exported = await exportState(runner);
   const { resources = [] } = exported.deployment;
-  const { objects, providers } = await world(runner, resources, []);
+  // The plan costs seconds and is needed only where something is there that the state does not know, or may be.
+  const { label, tag, description } = marksOf(resources);
+  let planned = label && tag && description ? undefined : await plannedCreations(runner);
+  const { objects, providers } = await world(runner, resources, planned ?? []);
   const unknown = await objects.unknownInClusters(providers);
   for (const { what, remove } of unknown.filter(({ isAutonamed }) => isAutonamed)) {
     runner.say(`Removed ${what}, which the last run made and nothing refers to.`);
     await remove();
   }
-  if (unknown.every(({ isAutonamed }) => isAutonamed) && !(await objects.isUnknownInAccount())) return;
-  const planned = await plannedCreations(runner);
-  const known = await world(runner, resources, planned);
-  const found = await lookUp(runner, known.objects, planned);
+  const isKnown = unknown.every(({ isAutonamed }) => isAutonamed) && !(await objects.isUnknownInAccount());
+  planned ??= isKnown ? [] : await plannedCreations(runner);
+  const found =
+    planned.length > 0 ? await lookUp(runner, (await world(runner, resources, planned)).objects, planned) : [];
   if (found.length === 0) return;
   runner.say(`${found.length} creations had been done although they failed for the engine: ${names(found)}.`);
   await importState(runner, exported, withFound(resources, found));

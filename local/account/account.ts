@@ -24,7 +24,7 @@ interface AccountOptions {
   runtime?: (store: Store) => Runtime;
 }
 
-/** Serves the account on 127.0.0.1 and brings its cluster up again; while it does, `/local/health` answers 503. */
+/** Serves the account on 127.0.0.1 and brings its cluster up again; while it does, or where it has died, `/local/health` answers 503. */
 export async function startAccount({ port = 0, file, runtime: makeRuntime }: AccountOptions): Promise<Account> {
   const store = new Store(file);
   const runtime = makeRuntime?.(store);
@@ -34,7 +34,7 @@ export async function startAccount({ port = 0, file, runtime: makeRuntime }: Acc
 
   let ready = false;
   const server = createServer(store);
-  localRoutes(server, store, () => ready);
+  localRoutes(server, store, () => ready && (runtime?.isAlive() ?? true));
   catalogueRoutes(server);
   vpcRoutes(server, store);
   domainRoutes(server, store);

@@ -1,5 +1,13 @@
 import { CoreV1Api, KubeConfig } from "@kubernetes/client-node";
-import { adminKubeconfig, clusterEndpoint, createCluster, deleteCluster, startCluster, stopCluster } from "../cluster";
+import {
+  adminKubeconfig,
+  clusterEndpoint,
+  createCluster,
+  deleteCluster,
+  isRunning,
+  startCluster,
+  stopCluster,
+} from "../cluster";
 import { accountForControllers } from "./attachments";
 import { sizes } from "./catalogue";
 import { installCiliumPolicies } from "./cilium";
@@ -43,6 +51,8 @@ export class EmbeddedCluster implements Runtime {
       await deleteCluster();
     });
   }
+
+  isAlive = () => this.#controllers === undefined || isRunning();
 
   /** Ends its processes and keeps its state. */
   stop() {

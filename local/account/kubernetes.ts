@@ -22,6 +22,8 @@ export interface Runtime {
   updateNode(cluster: Cluster, pool: NodePool, node: Node, removedLabels: string[]): Promise<void>;
   removeNode(cluster: Cluster, node: Node): Promise<void>;
   stop(): Promise<void>;
+  /** Whether what should run behind the clusters does. */
+  isAlive(): boolean;
 }
 
 interface Endpoint {

@@ -595,6 +595,7 @@ describe("the simulated DigitalOcean account", () => {
     const calls: string[] = [];
     const endpoint = { server: "https://127.0.0.1:6443", caData: "Y2E=" };
     const runtime: Runtime = {
+      isAlive: () => true,
       create: async ({ name }) => {
         calls.push(`create ${name}`);
         return endpoint;

@@ -1,3 +1,5 @@
+import { faultPoint } from "../faultPoint";
+
 /** A refusal as godo words it: `POST https://…/v2/vpcs: 422 (request "…") message`. */
 export class CallError extends Error {
   constructor(
@@ -56,6 +58,8 @@ export class Client {
     });
     this.now = new Date(response.headers.get("date") ?? Date.now());
     const answer = await response.text();
+    if (response.ok && method !== "GET")
+      await faultPoint(`${method} ${path} ${(body as { name?: string })?.name ?? ""}`);
     if (response.ok) return answer === "" ? undefined : JSON.parse(answer);
     const { message = answer, request_id: request } = parse(answer);
     const reference = request ? ` (request "${request}")` : "";

@@ -7,6 +7,7 @@ import { Agent, request as httpsRequest } from "node:https";
 import { homedir } from "node:os";
 import { delimiter, dirname, join, resolve } from "node:path";
 import { parse } from "yaml";
+import { faultPoint } from "../faultPoint";
 
 // Own and small on purpose: @kubernetes/client-node takes 0.8 s to import (2 s under tsx), which each provider process
 // would pay, and it keeps an exec credential that the API server has stopped to accept.
@@ -355,8 +356,11 @@ export class Client {
     for await (const chunk of response) chunks.push(chunk);
     const text = Buffer.concat(chunks).toString();
     const code = response.statusCode ?? 0;
-    if (code < 400) return JSON.parse(text);
-    throw apiError(code, text);
+    if (code >= 400) throw apiError(code, text);
+    if (method !== "GET" && !options.query?.dryRun) {
+      await faultPoint(`${method} ${path} ${(options.body as Partial<KubeObject>)?.metadata?.name ?? ""}`);
+    }
+    return JSON.parse(text);
   }
 
   /** Lines of a watch, until the server ends it. */

@@ -1,0 +1,205 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Inventory, Platform, type Run, type Victim, victims } from "./platform";
+import { Random } from "./random";
+
+export interface Fault {
+  /** `--seed` and `--from` that begin with it. */
+  seed: string;
+  number: number;
+  during: "up" | "change" | "destroy";
+  /** The request at which it hit. */
+  point: string;
+  victim: Victim;
+  /** Whether an API had accepted a creation that the engine had not written yet. */
+  withinGap: boolean;
+  converged: boolean;
+  /** What the audit found, in words. */
+  problems: string[];
+  /** Of the next run, which recovers and converges. */
+  seconds: number;
+}
+
+export interface Options {
+  seed: string;
+  /** Number of the first fault. @default 1 */
+  from?: number;
+  count: number;
+  /** Changes between two destructions. @default 14 */
+  changes?: number;
+  /** Called after each. */
+  report(fault: Fault): void;
+  say(line: string): void;
+  /** Nothing new is begun after it. */
+  deadline?: number;
+}
+
+const UP = ["start"];
+const DESTROY = ["local", "destroy", "--yes", "--skip-preview"];
+
+/** Creations that matter most when a platform is made, and how many of the others there are. */
+const FIRST = ["^POST /v2/vpcs ", "^POST /v2/kubernetes/clusters ", "^POST /v2/domains "] as const;
+const KUBERNETES = "^POST /apis?/";
+
+/** Injects faults one after the other; each is followed by a run that must converge. */
+export async function injectFaults(options: Options): Promise<Fault[]> {
+  const { seed, from = 1, count, changes = 14, say } = options;
+  const platform = new Platform();
+  const faults: Fault[] = [];
+  const cycle = changes + 2;
+  let isUp = false;
+  try {
+    platform.configure({ ...base, ...target(new Random(`${seed}:base`)) });
+    for (let number = from; faults.length < count && Date.now() < (options.deadline ?? Infinity); number++) {
+      const random = new Random(`${seed}:${number}`);
+      const turn = (number - 1) % cycle;
+      const during = turn === 0 ? "up" : turn === cycle - 1 ? "destroy" : "change";
+      if (during === "up" ? isUp : !isUp) {
+        say(`(${during === "up" ? "taking the platform down" : "bringing the platform up"} for fault ${number})`);
+        await platform.run(...(isUp ? DESTROY : UP));
+      }
+      const fault = await inject(platform, random, during, number, seed);
+      isUp = during !== "destroy";
+      if (!fault) {
+        say(`${number}: the point was not reached`);
+        continue;
+      }
+      faults.push(fault);
+      options.report(fault);
+    }
+  } finally {
+    await platform.remove();
+  }
+  return faults;
+}
+
+async function inject(
+  platform: Platform,
+  random: Random,
+  during: Fault["during"],
+  number: number,
+  seed: string,
+): Promise<Fault | undefined> {
+  const before = during === "change" ? await platform.inventory() : undefined;
+  const volumes = during === "up" ? [] : await platform.volumes();
+  if (during === "change") {
+    platform.configure(target(random));
+    if (random.chance(0.2)) platform.editImage(`${seed} ${number}`);
+  }
+  const { match, nth, victim, hold, delay } = choose(random, during);
+  platform.arm({ match, nth });
+  const command = during === "destroy" ? DESTROY : UP;
+  const run = platform.start(command, { HOBNOB_FAULT_POINTS: platform.points });
+  let point: string | undefined;
+  for (point = platform.reached(); !point && !run.isOver(); point = platform.reached()) await sleep(20);
+  if (!point) {
+    platform.disarm();
+    await run.ended;
+    return undefined;
+  }
+  if (!hold) {
+    platform.disarm();
+    await sleep(delay);
+  }
+  const killed = platform.kill(victim, run.pid, point);
+  platform.disarm();
+  const cutOff = await ended(run.ended, () => platform.kill("machine", run.pid, ""));
+  if (killed.length === 0) return undefined;
+
+  const next = await platform.run(...command);
+  const problems = next.code === 0 ? [] : [`the next run ended with ${next.code}: ${tail(next)}`];
+  problems.push(...(await audit(platform, during, before, volumes)));
+  if (problems.length > 0) problems.push(`the run that was cut off: ${tail(cutOff)}`, `the next: ${next.output}`);
+  const withinGap = hold && point.startsWith("POST");
+  const converged = problems.length === 0;
+  return { seed, number, during, point, victim, withinGap, converged, problems, seconds: next.seconds };
+}
+
+/** A run whose processes were killed may wait for them: it is ended then as a whole. */
+async function ended(run: Promise<Run>, endAll: () => void): Promise<Run> {
+  const patience = setTimeout(endAll, 180_000);
+  const result = await run;
+  clearTimeout(patience);
+  return result;
+}
+
+const tail = ({ output }: Run) => output.trim().split("\n").slice(-15).join("\n");
+
+/** Where a fault hits and what it kills: most of them in the gap between a creation and its entry in the state. */
+function choose(random: Random, during: Fault["during"]) {
+  const hold = random.chance(during === "destroy" ? 0.5 : 0.75);
+  const victim = hold
+    ? random.pick(["engine", "engine", "provider", "provider", "machine"] as const)
+    : random.pick(victims);
+  const delay = random.between(0, 1500);
+  if (!hold) return { match: ".", nth: random.between(1, during === "change" ? 5 : 25), victim, hold, delay };
+  if (during === "destroy") return { match: "^DELETE ", nth: random.between(1, 25), victim, hold, delay };
+  if (during === "change") return { match: "^POST ", nth: random.between(1, 2), victim, hold, delay };
+  const match = random.pick([...FIRST, KUBERNETES] as const);
+  return { match, nth: match === KUBERNETES ? random.between(1, 30) : 1, victim, hold, delay };
+}
+
+/** Three nodes for the workloads from the start, so that a further pool moves none of them. */
+const base = {
+  "hobnob:cluster": {
+    region: "fra1",
+    ha: false,
+    systemPool: { size: "s-2vcpu-4gb", count: 1 },
+    workerPools: { workers: { size: "s-4vcpu-8gb", count: 3 } },
+  },
+};
+
+/** A platform between the sizes of dev and of prod, with records and pools of its own: each always differs from the last. */
+function target(random: Random): Record<string, unknown> {
+  const name = () => `r${random.between(1000, 9999)}`;
+  const records = Array.from({ length: random.between(1, 3) }, () =>
+    random.pick([
+      { name: name(), type: "TXT", value: `v=${random.between(1, 99)}` },
+      { name: name(), type: "A", value: `203.0.113.${random.between(1, 250)}` },
+      { name: name(), type: "CNAME", value: "api.hobnob.test." },
+    ]),
+  );
+  const { "hobnob:cluster": cluster } = base;
+  const extra = { [`extra${random.between(1, 5)}`]: { size: "s-2vcpu-4gb", count: 1 } };
+  return {
+    "hobnob:cluster": {
+      ...cluster,
+      workerPools: { ...cluster.workerPools, ...(random.chance(0.5) && extra) },
+    },
+    "hobnob:dns": { deleteZone: true, records },
+    "hobnob:api": { replicas: random.between(2, 4), memory: random.pick(["192Mi", "256Mi"]) },
+    "hobnob:elasticsearch": {
+      memory: random.chance(0.15) ? "1536Mi" : "1Gi",
+      mmap: random.chance(0.2),
+    },
+    // Its ConfigMap is replaced under a new name, and the controller's pods follow it.
+    "hobnob:ingress": { maxBodySize: `${random.between(1, 4)}m` },
+  };
+}
+
+/** Nothing left to do, nothing duplicated or orphaned, nothing replaced that need not be. */
+async function audit(
+  platform: Platform,
+  during: Fault["during"],
+  before: Inventory | undefined,
+  volumes: string[],
+): Promise<string[]> {
+  const problems: string[] = [];
+  if (during !== "destroy") {
+    const preview = await platform.run("local", "preview", "--expect-no-changes");
+    if (preview.code !== 0) problems.push(`a preview finds changes: ${preview.output}`);
+  }
+  const after = await platform.inventory();
+  problems.push(...after.problems);
+  for (const [object, identity] of before?.objects ?? []) {
+    const now = after.objects.get(object);
+    if (now !== undefined && now !== identity) problems.push(`replaced: ${object}`);
+  }
+  const disks = await platform.volumes();
+  if (during === "up" ? disks.length < 3 : volumes.some((id) => !disks.includes(id))) {
+    problems.push(`volumes: ${disks.length} of ${volumes.length}`);
+  }
+  const cluster = /KubernetesCluster|:Vpc /;
+  const lost = [...(before?.objects.keys() ?? [])].filter((key) => cluster.test(key) && !after.objects.has(key));
+  problems.push(...lost.map((object) => `gone: ${object}`));
+  return problems;
+}
