@@ -72,8 +72,8 @@ async function start(args: string[]): Promise<number> {
     return 1;
   }
   await chooseRealPods(args.includes("--real"));
-  const platform = await startPlatform();
-  const code = await run(platform, ["up", "--yes", "--skip-preview", "--suppress-outputs"]);
+  const { platform, flags } = await startPlatform("up");
+  const code = await run(platform, ["up", "--yes", "--skip-preview", "--suppress-outputs", ...flags]);
   if (interrupted) {
     await stop();
     return 130;
@@ -105,11 +105,12 @@ async function local(args: string[]): Promise<number> {
     console.error("Which pulumi command? For example: npm run local -- preview");
     return 1;
   }
-  const platform = await startPlatform();
+  const [command = "", ...rest] = args;
+  const { platform, flags } = await startPlatform(command);
   // The settings are the clone's own file: the copy is written anew before each run.
-  const here = args[0] === "config" ? { cwd: cloneDirectory } : {};
-  const code = await run(platform, here.cwd ? [...args, "--stack", "local"] : args, here);
-  if (args[0] === "destroy" && code === 0) await nameWhatIsLeft(platform);
+  const here = command === "config" ? { cwd: cloneDirectory } : {};
+  const code = await run(platform, here.cwd ? [...args, "--stack", "local"] : [command, ...flags, ...rest], here);
+  if (command === "destroy" && code === 0) await nameWhatIsLeft(platform);
   if (interrupted) await stop();
   return code;
 }
@@ -138,9 +139,12 @@ async function reset(): Promise<number> {
   return 0;
 }
 
-/** Tools, registry, account (and with it the cluster, if there is one) and the stack's settings; quick when all is there. */
-async function startPlatform(): Promise<Engine> {
-  const steps = new Listr<{ tools: Awaited<ReturnType<typeof obtainTools>>; engine: Engine }>(
+/**
+ * Tools, registry, account (and with it the cluster, if there is one) and the stack's settings; quick when all is there.
+ * @returns with the flags that the command needs after a run that did not end well
+ */
+async function startPlatform(command: string): Promise<{ platform: Engine; flags: string[] }> {
+  const steps = new Listr<{ tools: Awaited<ReturnType<typeof obtainTools>>; engine: Engine; flags: string[] }>(
     [
       {
         title: "Tools",
@@ -169,7 +173,7 @@ async function startPlatform(): Promise<Engine> {
           const registry = { server, repository: backendRepository, username: registryUser, private: true };
           const secrets = { "hobnob:registryPassword": registryPassword() };
           await prepareProject(context.engine, "local", { "hobnob:registry": registry }, secrets);
-          await recoverRun(context.engine, "local", (line) => console.error(line));
+          context.flags = await recoverRun(context.engine, "local", command, (line) => console.error(line));
           task.title = `Providers: ${Object.entries(context.engine.sources)
             .map(([name, source]) => `${name} (${source})`)
             .join(", ")}`;
@@ -186,7 +190,8 @@ async function startPlatform(): Promise<Engine> {
       registerSignalListeners: false,
     },
   );
-  return (await steps.run()).engine;
+  const { engine: platform, flags } = await steps.run();
+  return { platform, flags };
 }
 
 const describe = ({ tool, phase, elapsedSeconds, estimatedSeconds }: Report) =>

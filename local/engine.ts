@@ -94,8 +94,16 @@ export async function prepareProject(
   }
 }
 
-/** Goes on from a run that was cut off or that failed, as for any stack. */
-export async function recoverRun(engine: Engine, stack: string, say: (line: string) => void): Promise<void> {
+/**
+ * Goes on from a run that was cut off or that failed, as for any stack.
+ * @returns the flags that `command` needs besides its own
+ */
+export async function recoverRun(
+  engine: Engine,
+  stack: string,
+  command: string,
+  say: (line: string) => void,
+): Promise<string[]> {
   await orphansAreGone();
   const runner: Runner = {
     stack,
@@ -108,7 +116,7 @@ export async function recoverRun(engine: Engine, stack: string, say: (line: stri
   };
   const wasKilled = await releaseDeadLock(runner, String(engine.environment.PULUMI_BACKEND_URL), "hobnob");
   await followMovedCluster(engine, stack);
-  await recover(runner, wasKilled);
+  return recover(runner, command, wasKilled);
 }
 
 /** A plugin outlives a killed engine by an instant, in which it may still make something. */

@@ -31,8 +31,8 @@ export interface World {
   known: StateResource[];
   /** All creations that are being resolved: what each would write may stand in a zone that is ours. */
   wanted: StateResource[];
-  /** The kubeconfig of a Kubernetes provider in the state, by the provider's URN. */
-  kubeconfig(provider: string): string | undefined;
+  /** Of the Kubernetes providers in the state, by the provider's URN. */
+  kubeconfigs: Map<string, string>;
   say(line: string): void;
   /** Between two looks at what goes on by itself. @default 2000 */
   pollMilliseconds?: number;
@@ -205,7 +205,7 @@ export class Objects {
 
   /** An object that is being deleted is waited for: it is of no use to anyone. */
   async #present(resource: StateResource, wanted: KubernetesObject): Promise<KubernetesObject | undefined> {
-    const client = await this.#client(resource);
+    const client = await this.#client(resource.provider?.replace(/::[^:]*$/, "") ?? "");
     if (!client) return undefined;
     const deadline = Date.now() + PATIENCE.deletion * 60_000;
     for (;;) {
@@ -216,11 +216,10 @@ export class Objects {
   }
 
   /** @returns nothing where the cluster is gone with all that was in it. */
-  async #client({ provider = "" }: StateResource): Promise<KubernetesObjectApi | undefined> {
-    const urn = provider.replace(/::[^:]*$/, "");
+  async #client(urn: string): Promise<KubernetesObjectApi | undefined> {
     const made = this.#clients.get(urn);
     if (made) return made;
-    const kubeconfig = this.world.kubeconfig(urn);
+    const kubeconfig = this.world.kubeconfigs.get(urn);
     if (!kubeconfig) return undefined;
     for (const { type, id } of this.world.known) {
       const isCluster = type.endsWith(":KubernetesCluster") && id && kubeconfig.includes(id);
@@ -237,12 +236,12 @@ export class Objects {
    * What carries our mark in the clusters of these providers and is in no state: a creation made it whose answer was lost.
    * One with an automatic name is no longer of use to anyone, as the next run gives another name.
    */
-  async unknownInClusters(providers: StateResource[]): Promise<Unknown[]> {
+  async unknownInClusters(providers: string[]): Promise<Unknown[]> {
     const found: Unknown[] = [];
     for (const provider of this.world.owner.label === undefined ? [] : providers) {
-      const client = await this.#client({ ...provider, provider: `${provider.urn}::` });
+      const client = await this.#client(provider);
       if (!client) continue;
-      const kinds = await kindsOf(kubernetesConfig(this.world.kubeconfig(provider.urn) ?? "", this.world.environment));
+      const kinds = await kindsOf(kubernetesConfig(this.world.kubeconfigs.get(provider) ?? "", this.world.environment));
       const lists = await Promise.all(kinds.map((kind) => this.#marked(client, kind)));
       for (const object of lists.flat()) {
         const { name, namespace, annotations } = object.metadata ?? {};

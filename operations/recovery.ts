@@ -1,4 +1,4 @@
-import type { Found, Objects, World } from "./objects";
+import type { Found, Objects } from "./objects";
 import { type Deployment, hasUnknown, isObject, marksOf, plaintext, type StateResource, withFound } from "./state";
 
 /** How the engine is run on one stack. */
@@ -29,18 +29,25 @@ interface Exported {
  * Makes the state know all that an earlier run made or removed before it was cut off or failed; a run that ended well
  * costs two questions to the backend. An operation that was pending is looked up by name and owner. Where the engine
  * itself outlived the failure it has noted nothing, so that what the next run would create is looked up as well.
+ * @param command what is to be run next
  * @param wasKilled whether a dead engine's lock was found
+ * @returns the flags that the command needs besides its own: what was updated or removed is read again
  */
-export async function recover(runner: Runner, wasKilled = false): Promise<void> {
+export async function recover(runner: Runner, command: string, wasKilled = false): Promise<string[]> {
   const [exported, endedWell] = await Promise.all([exportState(runner), lastRunEndedWell(runner)]);
   const { resources = [], pending_operations: pending = [] } = exported.deployment;
-  if (resources.length === 0 && pending.length === 0) return;
-  if (pending.length === 0 && endedWell && !wasKilled) return;
+  if (resources.length === 0 && pending.length === 0) return [];
+  if (pending.length === 0 && endedWell && !wasKilled) return [];
   runner.say("The last run did not end well: looking up what it made and removed.");
-  if (pending.length > 0) await resolvePending(runner, exported);
-  await runner.pulumi(["refresh", "--yes", "--skip-preview", "--non-interactive", "--suppress-outputs"]);
-  await takeUpLost(runner);
+  const kubeconfigs = await readKubeconfigs(runner, resources);
+  const resolved = pending.length > 0 ? await resolvePending(runner, exported, kubeconfigs) : exported;
+  await takeUpLost(runner, resolved, kubeconfigs);
+  if (/^(up|update|destroy)$/.test(command)) return ["--refresh"];
+  if (command !== "refresh") await runner.pulumi(refresh);
+  return [];
 }
+
+const refresh = ["refresh", "--yes", "--skip-preview", "--non-interactive", "--suppress-outputs"];
 
 /** A refresh, such as the recovery's own, ends nothing. */
 async function lastRunEndedWell(runner: Runner): Promise<boolean> {
@@ -54,12 +61,12 @@ async function exportState(runner: Runner, ...flags: string[]): Promise<Exported
   return JSON.parse(await runner.pulumi(["stack", "export", ...flags])) as Exported;
 }
 
-async function resolvePending(runner: Runner, exported: Exported): Promise<void> {
+async function resolvePending(runner: Runner, exported: Exported, kubeconfigs: Kubeconfigs): Promise<Exported> {
   const { resources = [], pending_operations: pending = [] } = exported.deployment;
   const operations = pending.filter(({ resource }) => isObject(resource));
   const creations = operations.filter(({ type }) => type === "creating").map(({ resource }) => resource);
   const deletions = operations.filter(({ type }) => type === "deleting").map(({ resource }) => resource);
-  const { objects } = await world(runner, resources, creations);
+  const objects = await objectsOf(runner, kubeconfigs, resources, creations);
   const found = await lookUp(runner, objects, creations);
   const gone = new Set<string>();
   for (const resource of deletions) if (await objects.isGone(resource)) gone.add(key(resource));
@@ -67,33 +74,37 @@ async function resolvePending(runner: Runner, exported: Exported): Promise<void>
     `${pending.length} operations were cut off: ${found.length} of ${creations.length} creations and ${gone.size} of ${deletions.length} deletions had been done.`,
   );
   const left = resources.filter((resource) => !gone.has(key(resource)));
-  await importState(runner, exported, withFound(left, found));
+  return importState(runner, exported, withFound(left, found));
 }
 
 const key = ({ urn, id, delete: old = false }: StateResource) => `${urn} ${id} ${old}`;
 
 /** What the next run would create although it is there and ours: the answer to its creation was lost. */
-async function takeUpLost(runner: Runner): Promise<void> {
-  const exported = await exportState(runner);
-  const { resources = [] } = exported.deployment;
+async function takeUpLost(runner: Runner, resolved: Exported, kubeconfigs: Kubeconfigs): Promise<void> {
+  let exported = resolved;
+  const known = () => exported.deployment.resources ?? [];
+  const plan = async () => {
+    // What was taken up is known by its inputs alone so far.
+    await runner.pulumi(refresh);
+    exported = await exportState(runner);
+    return plannedCreations(runner);
+  };
   // The plan costs seconds and is needed only where something is there that the state does not know, or may be.
-  const { label, tag, description } = marksOf(resources);
-  let planned = label && tag && description ? undefined : await plannedCreations(runner);
-  const { objects, providers } = await world(runner, resources, planned ?? []);
-  const unknown = await objects.unknownInClusters(providers);
+  const { label, tag, description } = marksOf(known());
+  let planned = label && tag && description ? undefined : await plan();
+  const objects = await objectsOf(runner, kubeconfigs, known(), planned ?? []);
+  const unknown = await objects.unknownInClusters([...kubeconfigs.keys()]);
   for (const { what, remove } of unknown.filter(({ isAutonamed }) => isAutonamed)) {
     runner.say(`Removed ${what}, which the last run made and nothing refers to.`);
     await remove();
   }
   const isKnown = unknown.every(({ isAutonamed }) => isAutonamed) && !(await objects.isUnknownInAccount());
-  planned ??= isKnown ? [] : await plannedCreations(runner);
-  const found =
-    planned.length > 0 ? await lookUp(runner, (await world(runner, resources, planned)).objects, planned) : [];
+  planned ??= isKnown ? [] : await plan();
+  if (planned.length === 0) return;
+  const found = await lookUp(runner, await objectsOf(runner, kubeconfigs, known(), planned), planned);
   if (found.length === 0) return;
   runner.say(`${found.length} creations had been done although they failed for the engine: ${names(found)}.`);
-  await importState(runner, exported, withFound(resources, found));
-  const targets = found.flatMap(({ urn }) => ["--target", urn]);
-  await runner.pulumi(["refresh", "--yes", "--skip-preview", "--non-interactive", "--suppress-outputs", ...targets]);
+  await importState(runner, exported, withFound(known(), found));
 }
 
 const names = (found: StateResource[]) => found.map(({ urn }) => urn.split("::").at(-1)).join(", ");
@@ -140,29 +151,32 @@ function adopted({ outputs: _, ...resource }: StateResource, id: string): StateR
 const importId = ({ type, inputs = {} }: StateResource, id: string) =>
   type.endsWith(":DnsRecord") ? `${inputs.domain},${id}` : id;
 
-async function importState(runner: Runner, exported: Exported, resources: StateResource[]): Promise<void> {
+async function importState(runner: Runner, exported: Exported, resources: StateResource[]): Promise<Exported> {
   const state = { ...exported, deployment: { ...exported.deployment, resources, pending_operations: [] } };
   await runner.pulumi(["stack", "import"], JSON.stringify(state));
+  return state;
 }
 
-/** What is asked about the objects of this stack, loaded only when there is something to ask. */
-async function world(runner: Runner, known: StateResource[], wanted: StateResource[]) {
+/** By the URN of their provider. */
+type Kubeconfigs = Map<string, string>;
+
+async function readKubeconfigs(runner: Runner, resources: StateResource[]): Promise<Kubeconfigs> {
+  const isProvider = ({ type }: StateResource) => type === "pulumi:providers:kubernetes";
+  const readable = resources.some(isProvider) ? await exportState(runner, "--show-secrets") : undefined;
+  const providers = (readable?.deployment.resources ?? []).filter(isProvider);
+  return new Map(providers.map(({ urn, inputs }) => [urn, plaintext(inputs?.kubeconfig) ?? ""]));
+}
+
+/** Loaded only when there is something to ask. */
+async function objectsOf(
+  runner: Runner,
+  kubeconfigs: Kubeconfigs,
+  known: StateResource[],
+  wanted: StateResource[],
+): Promise<Objects> {
   const [{ Objects }, { Account }] = await Promise.all([import("./objects"), import("../preflight")]);
-  const providers = known.filter(({ type }) => type === "pulumi:providers:kubernetes");
-  const readable = providers.length > 0 ? (await exportState(runner, "--show-secrets")).deployment.resources : [];
-  const kubeconfigs = new Map(
-    (readable ?? [])
-      .filter(({ type }) => type === "pulumi:providers:kubernetes")
-      .map(({ urn, inputs }) => [urn, plaintext(inputs?.kubeconfig)]),
-  );
-  const made: World = {
-    owner: marksOf([...wanted, ...known]),
-    account: new Account(runner.environment, 30_000),
-    environment: runner.environment,
-    known,
-    wanted,
-    kubeconfig: (urn) => kubeconfigs.get(urn),
-    say: runner.say,
-  };
-  return { objects: new Objects(made), providers };
+  const { environment, say } = runner;
+  const owner = marksOf([...wanted, ...known]);
+  const account = new Account(environment, 30_000);
+  return new Objects({ owner, account, environment, known, wanted, kubeconfigs, say });
 }

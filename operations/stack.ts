@@ -30,8 +30,8 @@ async function main([stack, command, ...flags]: string[]): Promise<number> {
   const { name } = parse(readFileSync(join(project, "Pulumi.yaml"), "utf8"));
   const { stdout } = await execa("pulumi", ["whoami", "--json"], run);
   const wasKilled = await releaseDeadLock(runner, (JSON.parse(stdout) as { url: string }).url, name);
-  await recover(runner, wasKilled);
-  const all = [command, "--stack", stack, ...flags];
+  const more = await recover(runner, command, wasKilled);
+  const all = [command, "--stack", stack, ...more, ...flags];
   const { exitCode } = await execa("pulumi", all, { ...run, stdio: "inherit", reject: false });
   return exitCode ?? 1;
 }

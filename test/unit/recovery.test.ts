@@ -157,10 +157,10 @@ describe("recovery", () => {
         return JSON.stringify(state);
       },
     };
-    await recover(runner, more.wasKilled);
+    const flags = await recover(runner, "up", more.wasKilled);
     const { resources: left = [], pending_operations: stillPending } = state.deployment;
     const entered = left.filter((one) => one !== root && one.urn !== provider.urn && one.urn !== root.urn);
-    return { entered, stillPending, commands, said: said.join("\n") };
+    return { entered, stillPending, commands, flags, said: said.join("\n") };
   }
 
   const creating = (one: StateResource): PendingOperation => ({ type: "creating", resource: one });
@@ -336,14 +336,14 @@ describe("recovery", () => {
 
   it("must read again what was being updated", async () => {
     const there = { ...deployment, id: "hobnob/backend" };
-    const { entered, commands, stillPending } = await recovering({
+    const { entered, flags, stillPending } = await recovering({
       resources: [there],
       pending: [{ type: "updating", resource: there }],
       world: { [deploymentPath]: live({}) },
     });
     assert.equal(entered.length, 1);
     assert.deepEqual(stillPending, []);
-    assert.ok(commands.some((command) => command.startsWith("refresh ")));
+    assert.deepEqual(flags, ["--refresh"]);
   });
 
   it("must mark what a creation replaces for deletion, behind all that it refers to", async () => {
