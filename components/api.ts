@@ -42,7 +42,7 @@ const NAME = "backend";
 /** What the ingress controller reaches. */
 export const API_BACKEND = { labels: API_LABELS, ports: [API_PORT, DOCS_PORT] };
 /** User of the image, in app/api/Dockerfile. */
-const USER = 1000;
+const USER = 10001;
 
 /** After it no balancer sends new requests here. */
 const PRE_STOP_SECONDS = 10;

@@ -19,7 +19,8 @@ const NAME = "metrics-server";
 const NAMESPACE = "kube-system";
 const LABELS = { "k8s-app": NAME };
 const RBAC = "rbac.authorization.k8s.io";
-const USER = 1000;
+/** Of the image, which has no other: `nonroot` of distroless. */
+const USER = 65532;
 
 /**
  * CPU and memory of pods for the autoscaler, which DOKS has not by itself: the project's manifest for two replicas. Only for

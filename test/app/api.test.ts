@@ -145,7 +145,7 @@ describe("sample API", function () {
         ["node:24.18.0-alpine3.24", "node:24.18.0-alpine3.24"],
       );
       const last = lines.slice(lines.lastIndexOf(bases[1] as string));
-      assert.ok(last.includes("USER 1000"));
+      assert.ok(last.includes("USER 10001"));
       assert.ok(last.includes('CMD ["node", "dist/main.js"]'));
     });
   });

@@ -154,8 +154,8 @@ describe("api", () => {
     assert.equal(automountServiceAccountToken, false);
     assert.deepEqual(securityContext, {
       runAsNonRoot: true,
-      runAsUser: 1000,
-      runAsGroup: 1000,
+      runAsUser: 10001,
+      runAsGroup: 10001,
       seccompProfile: { type: "RuntimeDefault" },
     });
     assert.deepEqual(containerOf(graph).securityContext, {

@@ -99,8 +99,8 @@ describe("metrics server", () => {
     const pod = podOf(await deploy());
     assert.deepEqual(pod.securityContext, {
       runAsNonRoot: true,
-      runAsUser: 1000,
-      runAsGroup: 1000,
+      runAsUser: 65532,
+      runAsGroup: 65532,
       seccompProfile: { type: "RuntimeDefault" },
     });
     assert.deepEqual(pod.containers[0].securityContext, {

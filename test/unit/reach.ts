@@ -103,7 +103,7 @@ function entityMatches(
 }
 
 /** `{}` selects all. */
-export function matches({ matchLabels = {}, matchExpressions = [] }: Spec, labels: Labels): boolean {
+function matches({ matchLabels = {}, matchExpressions = [] }: Spec, labels: Labels): boolean {
   return (
     Object.entries(matchLabels).every(([key, value]) => labels[key] === value) &&
     matchExpressions.every(({ key, operator, values = [] }: Spec) => {
