@@ -186,6 +186,54 @@ function demands({ elasticsearch, api, ingress }: Needs) {
   ].filter(({ count }) => count > 0);
 }
 
+/**
+ * Refuses a quota of the application's namespace that its own pods could reach. While a rollout or a drain goes on, the
+ * API's old pods count until they have ended, and each has its successor beside it: twice as many. Elasticsearch's don't,
+ * as a StatefulSet waits for the end of one before it makes the next.
+ */
+export function quotaViolations({
+  quota,
+  elasticsearch,
+  api,
+}: Pick<Config, "quota"> & Pick<Needs, "elasticsearch" | "api">): Violation[] {
+  if (!quota) return [];
+  const pods = [
+    { name: "elasticsearch", count: elasticsearch.replicas, requests: elasticsearch },
+    { name: "backend", count: 2 * (api.autoscaling?.maxReplicas ?? api.replicas), requests: api },
+  ];
+  const total = (of: "cpu" | "memory") =>
+    pods.reduce((sum, { count, requests }) => sum + count * (parseQuantity(requests[of]) ?? 0), 0);
+  const count = pods.reduce((sum, pod) => sum + pod.count, 0);
+  const list = (of: "cpu" | "memory" | "pods") =>
+    pods.map(({ name, count, requests }) => `${name} ${count}${of === "pods" ? "" : ` × ${requests[of]}`}`).join(", ");
+  const least = [
+    {
+      of: "cpu",
+      given: parseQuantity(quota.cpu) ?? 0,
+      needs: total("cpu"),
+      value: `${Math.ceil(total("cpu") * 1000 - 1e-6)}m`,
+    },
+    {
+      of: "memory",
+      given: parseQuantity(quota.memory) ?? 0,
+      needs: total("memory"),
+      value: `${Math.ceil(total("memory") / MI)}Mi`,
+    },
+    { of: "pods", given: quota.pods, needs: count, value: count },
+  ] as const;
+  return (
+    least
+      // Sums of fractions such as 0.1 are off by less than this.
+      .filter(({ given, needs }) => given < needs - 1e-6)
+      .map(({ of, value }) => ({
+        key: keyName(["quota", of]),
+        given: JSON.stringify(quota[of]),
+        allowed: `at least ${value} (${list(of)}, the API's twice: in a rollout or a drain old pods end beside new ones)`,
+        command: setCommand(["quota", of], value),
+      }))
+  );
+}
+
 const podsOf = (config: Needs): Pod[] =>
   demands(config).flatMap(({ count, requests, alone }) =>
     Array.from({ length: count }, () => ({

@@ -331,6 +331,24 @@ const schema = z.strictObject({
       ).default("info"),
     })
     .prefault({}),
+  quota: z
+    .strictObject({
+      cpu: quantity("CPU that all pods of the application's namespace may request together.", "1m", "8"),
+      memory: quantity("Memory that they may request together.", "1Mi", "24Gi"),
+      pods: count("Pods that the namespace may have.", 40),
+      container: z
+        .strictObject({
+          cpu: quantity("CPU requested by a container that says nothing.", "1m", "100m").default("100m"),
+          memory: quantity("Memory requested by a container that says nothing.", "1Mi", "128Mi").default("128Mi"),
+        })
+        .prefault({}),
+    })
+    .meta({
+      description:
+        "Most that the application's namespace takes of the cluster, other stacks' pods in it included. It must have room for the platform's own pods while a rollout or a drain ends old ones beside new ones.",
+      allowed: "an object with cpu, memory and pods",
+    })
+    .optional(),
   ingress: z
     .strictObject({
       className: kubernetesName("Name of the ingress class.", "nginx").default("nginx"),

@@ -1,5 +1,5 @@
 import { isIP } from "node:net";
-import { capacityViolations, workloadNodes, workloadPools } from "./capacity";
+import { capacityViolations, quotaViolations, workloadNodes, workloadPools } from "./capacity";
 import type { PlainConfig } from "./config";
 import { contextViolations } from "./kubeconfig";
 import { keyName, type Path, removeCommand, secretViolation, setCommand, show, type Violation } from "./violations";
@@ -32,6 +32,7 @@ export function rules(config: PlainConfig, env: NodeJS.ProcessEnv): Rule[] {
     })),
     { reads: ["cluster.provider", "dns.zone"], violations: missingToken(config, env) },
     { reads: ["cluster.provider", "cluster.context"], violations: unusableContext(config, env) },
+    { reads: ["quota", "elasticsearch", "api"], violations: quotaViolations(config) },
     {
       reads: ["cluster", "elasticsearch", "api", "ingress.replicas"],
       violations: contradictions.length > 0 ? [] : capacityViolations(config),

@@ -41,7 +41,7 @@ export = async (): Promise<Outputs> => {
   const placement = { spread, nodeSelector, workers };
   const onCluster = { provider: cluster.provider, ...owned };
   const protect = config.cluster.provider === "digitalocean" && config.cluster.protect;
-  const application = new Namespace("hobnob", { name: NAMESPACE, protect }, onCluster);
+  const application = new Namespace("hobnob", { name: NAMESPACE, quota: config.quota, protect }, onCluster);
   const { name: namespace } = application;
 
   const { className, fsType } = config.storage;

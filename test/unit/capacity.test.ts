@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import * as pulumi from "@pulumi/pulumi";
-import { capacityViolations, parseQuantity, sizeFromSlug, workloadNodes, workloadPools } from "../../capacity";
+import {
+  capacityViolations,
+  parseQuantity,
+  quotaViolations,
+  sizeFromSlug,
+  workloadNodes,
+  workloadPools,
+} from "../../capacity";
 
 type Needs = Parameters<typeof capacityViolations>[0];
 type Cluster = Extract<Needs["cluster"], { provider: "digitalocean" }>;
@@ -131,6 +138,53 @@ describe("capacity", () => {
       storageProvisioner: "x",
     } as const;
     assert.deepEqual(capacityViolations({ ...needs({}, elasticsearch("100Gi")), cluster }), []);
+  });
+});
+
+describe("quota of the application's namespace", () => {
+  const container = { cpu: "100m", memory: "128Mi" };
+  const given = (quota: { cpu: string; memory: string; pods: number }, changes: Partial<Needs> = {}) =>
+    quotaViolations({ ...needs({}, elasticsearch("4Gi", "1")), ...changes, quota: { ...quota, container } });
+  /** 3 × 4 GiB and 6 × 192 MiB, 3 × 1 and 6 × 100m. */
+  const least = { cpu: "3600m", memory: "13440Mi", pods: 9 };
+
+  it("must have room for the API's old and new pods at once, and no more than is there need not be given", () => {
+    assert.deepEqual(given(least), []);
+    assert.deepEqual(quotaViolations(needs({})), []);
+  });
+
+  it("must be refused where a rollout or a drain could reach it, each part by itself", () => {
+    assert.deepEqual(given({ cpu: "3.5", memory: "13439Mi", pods: 8 }), [
+      {
+        key: "hobnob:quota.cpu",
+        given: '"3.5"',
+        allowed:
+          "at least 3600m (elasticsearch 3 × 1, backend 6 × 100m, the API's twice: in a rollout or a drain old pods end beside new ones)",
+        command: "pulumi config set --path 'hobnob:quota.cpu' 3600m --stack dev",
+      },
+      {
+        key: "hobnob:quota.memory",
+        given: '"13439Mi"',
+        allowed:
+          "at least 13440Mi (elasticsearch 3 × 4Gi, backend 6 × 192Mi, the API's twice: in a rollout or a drain old pods end beside new ones)",
+        command: "pulumi config set --path 'hobnob:quota.memory' 13440Mi --stack dev",
+      },
+      {
+        key: "hobnob:quota.pods",
+        given: "8",
+        allowed:
+          "at least 9 (elasticsearch 3, backend 6, the API's twice: in a rollout or a drain old pods end beside new ones)",
+        command: "pulumi config set --path 'hobnob:quota.pods' 9 --stack dev",
+      },
+    ]);
+  });
+
+  it("must count the most pods that the autoscaler may make", () => {
+    const api = { ...needs({}).api, autoscaling: { minReplicas: 3, maxReplicas: 5, cpuPercent: 70 } };
+    assert.deepEqual(
+      given(least, { api }).map(({ command }) => command.split(" ")[5]),
+      ["4000m", "14208Mi", "13"],
+    );
   });
 });
 

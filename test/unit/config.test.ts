@@ -671,6 +671,16 @@ const wrong: Wrong[] = [
     "pulumi config set --path 'hobnob:api.autoscaling.minReplicas' 2",
   ],
   [
+    "a quota that a rollout of the platform's own pods could reach",
+    (c) => {
+      c.quota = { cpu: "4", memory: "8Gi", pods: 8 };
+    },
+    "hobnob:quota.pods",
+    "8",
+    "at least 9 (elasticsearch 3, backend 6, the API's twice: in a rollout or a drain old pods end beside new ones)",
+    "pulumi config set --path 'hobnob:quota.pods' 9",
+  ],
+  [
     "an image to build without a repository",
     (c) => {
       c.registry.repository = undefined;
