@@ -150,6 +150,7 @@ export class Container implements Target {
     while (!this.stopping.signal.aborted) {
       try {
         const command = await this.pod.command(this.spec, this.directory);
+        if (this.stopping.signal.aborted) break;
         return { ...command, args: command.args.map((arg) => expand(arg, command.env)) };
       } catch (error) {
         const { message } = error as Error;

@@ -19,8 +19,8 @@ import { stateDirectory } from "../paths";
 import { isReal } from "./images";
 import { kwokKinds } from "./kwok";
 import { podNetwork, writeNames } from "./names";
-import { type Host, RealPod } from "./pod";
-import { endSurvivor } from "./process";
+import { type Host, RealPod, removeFromCluster } from "./pod";
+import { endSurvivors } from "./process";
 import { diskDirectory } from "./volumes";
 
 const strategicPatch = setHeaderOptions("Content-Type", PatchStrategy.StrategicMergePatch);
@@ -45,6 +45,7 @@ export class Kubelet implements Host {
     private readonly config: KubeConfig,
     private readonly report: (line: string) => void,
   ) {
+    for (const uid of podDirectories()) endSurvivors(join(podsDirectory(), uid));
     this.cluster = new Cluster(config, report);
     this.core = this.cluster.core;
     this.custom = config.makeApiClient(CustomObjectsApi);
@@ -108,7 +109,7 @@ export class Kubelet implements Host {
     const { uid = "", deletionTimestamp, name, namespace = "" } = pod.metadata ?? {};
     const phase = pod.status?.phase;
     if (deletionTimestamp || phase === "Succeeded" || phase === "Failed") {
-      if (deletionTimestamp) void this.deleteNow(pod);
+      if (deletionTimestamp) void removeFromCluster(this.core, pod);
       return;
     }
     const known = pod.status?.podIP;
@@ -116,19 +117,11 @@ export class Kubelet implements Host {
     const object = { ...pod, status: { ...pod.status, podIP: resumed ? known : this.freeAddress() } };
     this.renewNames();
     writeNames(namespace, this.slices.list());
-    const real = new RealPod(this, object, this.directoryOf(uid), resumed);
+    const real = new RealPod(this, object, join(podsDirectory(), uid), resumed);
     this.pods.set(uid, real);
     this.report(`${namespace}/${name} is ${real.address}`);
     void this.persist(() => this.passOn(object, real));
   }
-
-  private async deleteNow({ metadata }: V1Pod): Promise<void> {
-    const { name = "", namespace = "", uid } = metadata ?? {};
-    const body = { gracePeriodSeconds: 0, preconditions: { uid } };
-    await unless(404, this.core.deleteNamespacedPod({ name, namespace, body })).catch(() => {});
-  }
-
-  private directoryOf = (uid: string) => join(podsDirectory(), uid);
 
   /** Addresses are given in turn: one that was just given up is not a stranger's at once. */
   private freeAddress(): string {
@@ -221,11 +214,8 @@ export class Kubelet implements Host {
   private async forgetOldPods(): Promise<void> {
     const { items } = await this.core.listPodForAllNamespaces();
     const known = new Set(items.map(({ metadata }) => metadata?.uid));
-    for (const uid of existsSync(podsDirectory()) ? readdirSync(podsDirectory()) : []) {
-      if (known.has(uid)) continue;
-      for (const container of readdirSync(this.directoryOf(uid))) endSurvivor(join(this.directoryOf(uid), container));
-      rmSync(this.directoryOf(uid), { recursive: true, force: true });
-    }
+    for (const uid of podDirectories())
+      if (!known.has(uid)) rmSync(join(podsDirectory(), uid), { recursive: true, force: true });
   }
 
   /** With policy Delete a volume's data goes with it; with Retain the account keeps the disk, and so its data is kept. */
@@ -237,3 +227,5 @@ export class Kubelet implements Host {
 }
 
 export const podsDirectory = (): string => join(stateDirectory(), "kubelet", "pods");
+
+const podDirectories = (): string[] => (existsSync(podsDirectory()) ? readdirSync(podsDirectory()) : []);

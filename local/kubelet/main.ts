@@ -19,7 +19,7 @@ async function main(): Promise<void> {
   let kubelet: Kubelet | undefined;
   let followed: string | undefined;
   while (!stopping) {
-    const endpoint = clusterExists() ? clusterEndpoint().server : undefined;
+    const endpoint = clusterServer();
     if (endpoint !== followed) {
       await kubelet?.stop(endpoint ? STOP_SECONDS : 1);
       kubelet = endpoint ? start() : undefined;
@@ -29,6 +29,15 @@ async function main(): Promise<void> {
   }
   await kubelet?.stop(STOP_SECONDS);
   process.exit(0);
+}
+
+function clusterServer(): string | undefined {
+  try {
+    return clusterExists() ? clusterEndpoint().server : undefined;
+  } catch {
+    // It is being deleted.
+    return undefined;
+  }
 }
 
 function start(): Kubelet {

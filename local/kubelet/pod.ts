@@ -9,17 +9,31 @@ import {
   type V1Pod,
   type V1PodCondition,
 } from "@kubernetes/client-node";
-import { statusOf, unless } from "../account/controllers/watch";
+import { statusOf } from "../account/controllers/watch";
 import { Container, type Surroundings } from "./container";
 import { environment, memoryLimit } from "./environment";
-import { allContainers, type Command, imageOf } from "./images";
+import { type Command, imageOf } from "./images";
 import { loopback, namesDirectory } from "./names";
-import { endSurvivor } from "./process";
 import { Volumes } from "./volumes";
 
 const strategicPatch = setHeaderOptions("Content-Type", PatchStrategy.StrategicMergePatch);
 /** As often as the kubelet brings ConfigMaps and Secrets in volumes up to date. */
 const VOLUME_SECONDS = 60;
+
+/** The last step of a pod's end: only the kubelet's word lets another one have its name. */
+export async function removeFromCluster(core: CoreV1Api, { metadata }: V1Pod): Promise<void> {
+  const { name = "", namespace = "", uid } = metadata ?? {};
+  const body = { gracePeriodSeconds: 0, preconditions: { uid } };
+  for (let gone = false; !gone; ) {
+    try {
+      await core.deleteNamespacedPod({ name, namespace, body });
+      gone = true;
+    } catch (error) {
+      gone = [404, 409].includes(statusOf(error) ?? 0);
+      if (!gone) await sleep(1000, undefined, { ref: false });
+    }
+  }
+}
 
 /** What a pod needs of the kubelet. */
 export interface Host {
@@ -64,7 +78,6 @@ export class RealPod implements Surroundings {
       (each) => new Container(each, this, before("containerStatuses", each.name)),
     );
     for (const { type, ...rest } of status?.conditions ?? []) this.conditions.set(type, { type, ...rest });
-    for (const { name } of allContainers(spec)) endSurvivor(join(directory, name));
     this.volumes = new Volumes(host.core, object, directory);
     this.ended = this.live();
   }
@@ -89,6 +102,7 @@ export class RealPod implements Surroundings {
   update(object: V1Pod): void {
     // A status older than ours must not take the address away.
     this.object = { ...object, status: { ...object.status, podIP: this.object.status?.podIP } };
+    if (this.dirty) this.changed();
     if (object.metadata?.deletionTimestamp) void this.terminate(object.metadata.deletionTimestamp);
   }
 
@@ -155,7 +169,8 @@ export class RealPod implements Surroundings {
 
   private async live(): Promise<void> {
     await Promise.resolve();
-    await mkdir(this.directory, { recursive: true });
+    // Its Secrets are in it.
+    await mkdir(this.directory, { recursive: true, mode: 0o700 });
     this.changed();
     if (await this.mount()) {
       const renewal = setInterval(() => void this.volumes.write(this.object).catch(() => {}), VOLUME_SECONDS * 1000);
@@ -203,9 +218,7 @@ export class RealPod implements Surroundings {
     this.event("Normal", "Killing", `Stopping container ${this.containers.map(({ spec }) => spec.name).join(", ")}`);
     await Promise.all(this.all().map((each) => each.stop(deadline)));
     await this.ended;
-    const { name = "", namespace = "" } = this.object.metadata ?? {};
-    const body = { gracePeriodSeconds: 0, preconditions: { uid: this.uid } };
-    await unless(404, this.host.core.deleteNamespacedPod({ name, namespace, body })).catch(() => {});
+    await removeFromCluster(this.host.core, this.object);
   }
 
   /** The last status wins: what changes while one is written is written next. */

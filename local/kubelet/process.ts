@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createWriteStream, existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createWriteStream, existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -74,8 +74,12 @@ export async function execute(command: Command, seconds: number): Promise<{ code
   }
 }
 
-/** Ends what a kubelet that was killed has left of a container. */
-export function endSurvivor(directory: string): void {
+/** Ends what a kubelet that was killed has left of a pod. */
+export function endSurvivors(podDirectory: string): void {
+  for (const container of readdirSync(podDirectory)) endSurvivor(join(podDirectory, container));
+}
+
+function endSurvivor(directory: string): void {
   if (!existsSync(pidFile(directory))) return;
   const [, pid, start] = /^(\d+) (.*)$/.exec(readFileSync(pidFile(directory), "utf8")) ?? [];
   if (start && startOf(Number(pid)) === start) signalProcess(-Number(pid), "SIGKILL");
