@@ -1,6 +1,7 @@
 import type { CoreV1Api, V1Container, V1EnvVar, V1Pod } from "@kubernetes/client-node";
 import { parseQuantity } from "../../capacity";
 import { clusterEndpoint } from "../cluster";
+import { allContainers } from "./images";
 import { loopback } from "./names";
 
 /** The container's variables as the kubelet makes them; `map` is for those values that are paths. */
@@ -43,7 +44,7 @@ async function resolveValue({ value, valueFrom }: V1EnvVar, pod: V1Pod, containe
   const { fieldRef, resourceFieldRef, configMapKeyRef, secretKeyRef } = valueFrom ?? {};
   if (fieldRef) return fieldOf(pod, fieldRef.fieldPath);
   if (resourceFieldRef) {
-    const of = allOf(pod).find(({ name }) => name === resourceFieldRef.containerName) ?? container;
+    const of = allContainers(pod.spec).find(({ name }) => name === resourceFieldRef.containerName) ?? container;
     const [kind, resource = ""] = resourceFieldRef.resource.split(".");
     const quantity = of.resources?.[kind as "limits" | "requests"]?.[resource] ?? "0";
     return String(Math.ceil((parseQuantity(quantity) ?? 0) / (parseQuantity(resourceFieldRef.divisor ?? "1") || 1)));
@@ -58,8 +59,6 @@ async function resolveValue({ value, valueFrom }: V1EnvVar, pod: V1Pod, containe
   }
   return value ?? "";
 }
-
-const allOf = ({ spec }: V1Pod) => [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])];
 
 /** A field of the downward API; addresses are those that processes can use. */
 export function fieldOf(pod: V1Pod, path: string): string {

@@ -13,7 +13,7 @@ export interface Image {
 }
 
 /** What a container's process is started with. */
-export interface Start {
+interface Start {
   reference: string;
   /** The container's own, kept for as long as its pod. */
   directory: string;

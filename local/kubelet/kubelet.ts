@@ -16,7 +16,7 @@ import {
 } from "@kubernetes/client-node";
 import { Cluster, type Store, unless } from "../account/controllers/watch";
 import { stateDirectory } from "../paths";
-import { isReal } from "./images";
+import { allContainers, isReal } from "./images";
 import { kwokKinds } from "./kwok";
 import { podNetwork, writeNames } from "./names";
 import { type Host, RealPod, removeFromCluster } from "./pod";
@@ -94,15 +94,19 @@ export class Kubelet implements Host {
 
   private follow(changed: V1Pod): void {
     if (this.stopped) return;
-    const uid = changed.metadata?.uid ?? "";
-    const current = this.allPods.get(changed.metadata?.name ?? "", changed.metadata?.namespace);
+    const { name = "", namespace = "", uid = "" } = changed.metadata ?? {};
+    const current = this.allPods.get(name, namespace);
+    // One that has come in the place of another of its name may be the only word of the other's end.
+    for (const real of this.pods.values())
+      if (real.name === name && real.namespace === namespace && real.uid !== current?.metadata?.uid) this.drop(real);
+    if (current?.metadata?.uid !== uid) return;
     const running = this.pods.get(uid);
-    if (current?.metadata?.uid !== uid) {
-      if (running) void running.remove().finally(() => this.pods.delete(uid));
-      return;
-    }
     if (running) running.update(current);
     else if (current.spec?.nodeName && isReal(current)) this.take(current);
+  }
+
+  private drop(real: RealPod): void {
+    void real.remove().finally(() => this.pods.delete(real.uid));
   }
 
   private take(pod: V1Pod): void {
@@ -161,7 +165,7 @@ export class Kubelet implements Host {
     const { name = "", namespace = "", uid = "" } = pod.metadata ?? {};
     const containers = pod.spec?.containers ?? [];
     const ports = containers.flatMap((each) => each.ports ?? []).map(({ containerPort }) => containerPort);
-    const logs = [...(pod.spec?.initContainers ?? []), ...containers].map((each) => ({
+    const logs = allContainers(pod.spec).map((each) => ({
       containers: [each.name],
       logsFile: join(real.directory, each.name, "current.log"),
       previousLogsFile: join(real.directory, each.name, "previous.log"),

@@ -72,7 +72,7 @@ interface Endpoint {
 }
 
 /** The ready endpoints of each Service, by `name/namespace`. */
-export function byService(slices: readonly V1EndpointSlice[]): Map<string, Endpoint[]> {
+function byService(slices: readonly V1EndpointSlice[]): Map<string, Endpoint[]> {
   const found = new Map<string, Endpoint[]>();
   for (const { metadata, endpoints, ports = [] } of slices) {
     const service = `${metadata?.labels?.["kubernetes.io/service-name"]}/${metadata?.namespace}`;

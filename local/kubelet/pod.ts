@@ -86,6 +86,14 @@ export class RealPod implements Surroundings {
     return this.object.metadata?.uid ?? "";
   }
 
+  get name(): string {
+    return this.object.metadata?.name ?? "";
+  }
+
+  get namespace(): string {
+    return this.object.metadata?.namespace ?? "";
+  }
+
   get address(): string {
     return loopback(this.object.status?.podIP ?? "");
   }
@@ -130,7 +138,7 @@ export class RealPod implements Surroundings {
     if (!image) throw new Error(`nothing stands for the image ${reference}`);
     const map = this.volumes.mapping(container, await image.files(reference));
     for (const each of this.all()) if (each.spec === container) each.mapped = map;
-    const names = namesDirectory(this.object.metadata?.namespace ?? "");
+    const names = namesDirectory(this.namespace);
     const temporary = map("/tmp");
     const env = {
       ...(temporary !== "/tmp" && { TMPDIR: temporary }),
@@ -223,7 +231,7 @@ export class RealPod implements Surroundings {
 
   /** The last status wins: what changes while one is written is written next. */
   private async write(): Promise<void> {
-    const { name = "", namespace = "" } = this.object.metadata ?? {};
+    const { name, namespace } = this;
     for (let failures = 0; this.dirty && failures < 5; ) {
       this.dirty = false;
       // With its uid: a pod that has come in its place has another.

@@ -20,6 +20,7 @@ import { adminKubeconfig } from "../../local/cluster";
 import { requireRealPods } from "../../local/kubelet/choice";
 import { type Counts, podUrl, ServiceClient } from "../../local/kubelet/client";
 import { cloneDirectory } from "../../local/paths";
+import { obtainTools } from "../../local/tools";
 import { recordFigures } from "../figures";
 
 const namespace = "hobnob";
@@ -30,6 +31,7 @@ describe("real processes behind the pods", function () {
   this.timeout(240_000);
   const state = mkdtempSync(join(tmpdir(), "hobnob-real-"));
   const oldState = process.env.HOBNOB_LOCAL_STATE;
+  let kubectlPath: string;
   let core: CoreV1Api;
   let apps: AppsV1Api;
   let backend: ServiceClient;
@@ -46,7 +48,8 @@ describe("real processes behind the pods", function () {
     assert.equal(exitCode, 0, `${args.join(" ")} failed:\n${all}`);
     return all;
   };
-  const kubectl = (...args: string[]) => run("kubectl", "--namespace", namespace, ...args);
+  const kubectl = async (...args: string[]) =>
+    (await execa(kubectlPath, ["--kubeconfig", adminKubeconfig(), "--namespace", namespace, ...args])).stdout;
   const pod = (name: string) => core.readNamespacedPod({ namespace, name });
   const podsOf = async (app: string) =>
     (await core.listNamespacedPod({ namespace, labelSelector: `app.kubernetes.io/name=${app}` })).items;
@@ -82,6 +85,7 @@ describe("real processes behind the pods", function () {
       this.skip();
     }
     await run("start", "--real");
+    kubectlPath = (await obtainTools(["kubectl"])).kubectl.path;
     core = config().makeApiClient(CoreV1Api);
     apps = config().makeApiClient(AppsV1Api);
     backend = client("backend");
@@ -132,24 +136,13 @@ describe("real processes behind the pods", function () {
     );
     assert.match((await kubectl("logs", "deployment/backend", "--tail", "1")) ?? "", /"level":/);
     const port = await getPort();
-    const forward = spawn(
-      process.execPath,
-      [
-        join(cloneDirectory, "local", "bootstrap.mjs"),
-        "kubectl",
-        "-n",
-        namespace,
-        "port-forward",
-        "elasticsearch-1",
-        `${port}:9200`,
-      ],
-      { cwd: cloneDirectory, stdio: ["ignore", "pipe", "inherit"], detached: true },
-    );
+    const forwarding = ["-n", namespace, "port-forward", "elasticsearch-1", `${port}:9200`];
+    const forward = spawn(kubectlPath, ["--kubeconfig", adminKubeconfig(), ...forwarding]);
     try {
       await once(forward.stdout, "data");
       assert.equal((await ask(`http://127.0.0.1:${port}`, "/")).name, "elasticsearch-1");
     } finally {
-      process.kill(-(forward.pid as number), "SIGTERM");
+      forward.kill();
       await once(forward, "exit");
     }
   });
@@ -238,6 +231,29 @@ describe("real processes behind the pods", function () {
     assert.deepEqual(deleted.reasons, []);
   });
 
+  it("must fail no request of a client that asks the next endpoint, when a process is killed", async () => {
+    const [one] = await podsOf("backend");
+    const retrying = client("backend", 1);
+    await retrying.untilReady(3);
+    const loads = [backend.load("/users?query=lovelace"), retrying.load("/users?query=lovelace")] as const;
+    await sleep(1000);
+    process.kill(processOf(one as V1Pod), "SIGKILL");
+    await until(
+      "restarted",
+      async () => container(await pod(one?.metadata?.name ?? "")).restartCount > container(one as V1Pod).restartCount,
+    );
+    await whole();
+    const [plain, next] = await Promise.all(loads.map((load) => load.stop()));
+    await retrying.close();
+    Object.assign(figures, {
+      "process killed, requests sent": next?.sent,
+      "process killed, requests failed": next?.failed,
+      "process killed, requests failed without a retry": plain?.failed,
+    });
+    console.log(`      killed: ${next?.sent} sent, ${next?.failed} failed; without a retry ${plain?.failed}`);
+    assert.deepEqual(next?.reasons, []);
+  });
+
   it("must show a wrong discovery setting: the pods are never ready", async () => {
     const { spec } = await apps.readNamespacedStatefulSet({ namespace, name: "elasticsearch" });
     const name = spec?.template.spec?.volumes?.find((volume) => volume.name === "files")?.configMap?.name ?? "";
@@ -245,39 +261,35 @@ describe("real processes behind the pods", function () {
     const wrong =
       files.data?.["elasticsearch.yml"]?.replace("elasticsearch-discovery", "elasticsearch-discovary") ?? "";
     assert.notEqual(wrong, files.data?.["elasticsearch.yml"]);
-    await core.createNamespacedConfigMap({
-      namespace,
-      body: { metadata: { name: "wrong" }, data: { ...files.data, "elasticsearch.yml": wrong } },
-    });
+    const data = { ...files.data, "elasticsearch.yml": wrong };
+    await core.createNamespacedConfigMap({ namespace, body: { metadata: { name: "wrong" }, data } });
     const useFiles = (configMap: string) => {
       const volumes = [{ name: "files", configMap: { name: configMap } }];
       const body = { spec: { template: { spec: { volumes } } } };
       return apps.patchNamespacedStatefulSet({ namespace, name: "elasticsearch", body }, merge);
     };
+    const before = await pod("elasticsearch-2");
     await useFiles("wrong");
-    const events = await until("elasticsearch-2 says why it is not ready", async () => {
+    const after = await until("elasticsearch-2 is another pod", async () => {
+      const now = await pod("elasticsearch-2");
+      return now.metadata?.uid !== before.metadata?.uid && now;
+    });
+    const event = await until("it says why it is not ready", async () => {
       const { items } = await core.listNamespacedEvent({ namespace });
       return items.find(
-        ({ involvedObject, message }) => involvedObject.name === "elasticsearch-2" && message?.includes("no master"),
+        ({ involvedObject, message }) =>
+          involvedObject.uid === after.metadata?.uid && message?.includes("this node has found no cluster"),
       );
     });
-    assert.equal(events.reason, "Unhealthy");
+    assert.equal(event.reason, "Unhealthy");
+    // Whoever looks for the others by a right name has found them by then.
+    await sleep(5000);
     assert.equal(isReady(await pod("elasticsearch-2")), false);
     // The update stops at it: the others have not been touched.
     assert.equal(elasticsearch.urls().length, 2);
     await useFiles(name);
     await core.deleteNamespacedPod({ namespace, name: "elasticsearch-2" });
     await whole();
-  });
-
-  it("must end all processes on npm stop, and take the pods up again with their data", async () => {
-    const pids = [...(await podsOf("elasticsearch")), ...(await podsOf("backend"))].map(processOf);
-    assert.equal(pids.every(isAlive), true);
-    await run("stop");
-    assert.deepEqual(pids.filter(isAlive), []);
-    await run("start", "--real");
-    await whole();
-    assert.equal((await backend.request("GET", "/users/ada")).body.name, "Ada Lovelace");
   });
 
   it("must end what a killed kubelet has left, and run each pod once", async () => {
@@ -292,13 +304,21 @@ describe("real processes behind the pods", function () {
     await whole();
   });
 
-  it("must give the pods to kwok where --real is left out, and take them again with their data", async () => {
-    const pids = (await podsOf("elasticsearch")).map(processOf);
-    await run("start");
+  it("must end all processes on npm stop, leave the pods to kwok, and take them again with their data", async () => {
+    const pids = [...(await podsOf("elasticsearch")), ...(await podsOf("backend"))].map(processOf);
+    assert.equal(pids.every(isAlive), true);
+    await backend.close();
+    await elasticsearch.close();
+    await run("stop");
     assert.deepEqual(pids.filter(isAlive), []);
+
+    await run("start");
     await until("kwok's pods are ready", async () => (await podsOf("elasticsearch")).filter(isReady).length === 3);
     assert.equal(container((await podsOf("elasticsearch"))[0] as V1Pod).containerID, undefined);
+
     await run("start", "--real");
+    [backend, elasticsearch] = [client("backend"), client("elasticsearch")];
+    await until("the pods are real", async () => (await podsOf("elasticsearch")).every((each) => processOf(each) > 0));
     await whole();
     assert.equal((await backend.request("GET", "/users/ada")).body.name, "Ada Lovelace");
   });
