@@ -8,6 +8,7 @@ import { parse, stringify } from "yaml";
 import { releaseDeadLock } from "../operations/lock";
 import { engineSettings, type Runner, recover } from "../operations/recovery";
 import { cloneDirectory, stateDirectory } from "./paths";
+import { policyPackStarter, withPolicyPacks } from "./policyPacks";
 import type { Tool } from "./tools";
 
 /** The providers of the program; each is the official plugin where one is installed, else the simulation in local/providers. */
@@ -21,6 +22,8 @@ export interface Engine {
   sources: Record<Provider, "official" | "simulated">;
   /** Folder of the Node language host. */
   languageHost: string;
+  /** Whether the language host starts policy packs. */
+  startsPolicyPacks: boolean;
 }
 
 interface StackConfig {
@@ -39,6 +42,7 @@ export function engine(tools: Record<"pulumi" | "pulumi-language-nodejs", Tool>,
   return {
     sources: sources as Engine["sources"],
     languageHost: languageHostDirectory(tools["pulumi-language-nodejs"]),
+    startsPolicyPacks: !isFromModule(tools["pulumi-language-nodejs"]),
     environment: {
       ...process.env,
       PATH: [dirname(tools.pulumi.path), process.env.PATH].join(delimiter),
@@ -55,7 +59,11 @@ export function engine(tools: Record<"pulumi" | "pulumi-language-nodejs", Tool>,
 
 /** Runs the engine on the platform's project; resolves with what it printed where stdout is a pipe. */
 export async function pulumi(engine: Engine, args: string[], options: Options = {}) {
-  return execa("pulumi", args, { cwd: projectDirectory(), env: engine.environment, ...options });
+  return execa("pulumi", withPolicyPacks(args, engine.startsPolicyPacks), {
+    cwd: projectDirectory(),
+    env: engine.environment,
+    ...options,
+  });
 }
 
 /**
@@ -174,6 +182,7 @@ function checkpoint(stack: string): Checkpoint {
 /** Named in the project's file, so that neither the PATH nor a download decides which plugin is run. */
 const pluginFolders = ({ sources, languageHost }: Engine) => ({
   languages: [{ name: "nodejs", path: languageHost }],
+  analyzers: [policyPackStarter],
   providers: providers
     .filter((name) => sources[name] === "simulated")
     .map((name) => ({ name, path: join(cloneDirectory, "local", "plugins", name) })),
@@ -185,8 +194,9 @@ export const projectDirectory = () => join(stateDirectory(), "project");
  * The language host that can be built from a Go module takes the project's runtime options as flags, which no engine of
  * today passes (pulumi sdk/v3.60.0, nodejs/cmd/pulumi-language-nodejs/main.go): a launcher passes them.
  */
-function languageHostDirectory({ path, version }: Tool): string {
-  if (!version.startsWith("3.60.")) return dirname(path);
+function languageHostDirectory(tool: Tool): string {
+  const { path } = tool;
+  if (!isFromModule(tool)) return dirname(path);
   const directory = join(stateDirectory(), "pulumi", "bin");
   const { typescript, nodeargs } = parse(readFileSync(join(cloneDirectory, "Pulumi.yaml"), "utf8")).runtime.options;
   mkdirSync(directory, { recursive: true });
@@ -196,6 +206,8 @@ function languageHostDirectory({ path, version }: Tool): string {
   writeFileSync(join(directory, "pulumi-language-nodejs"), launcher, { mode: 0o755 });
   return directory;
 }
+
+const isFromModule = ({ version }: Tool): boolean => version.startsWith("3.60.");
 
 /** Whether the provider's own plugin is at hand: on PATH or among the user's installed plugins, in the SDK's version. */
 function official(name: Provider): boolean {

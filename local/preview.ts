@@ -30,7 +30,9 @@ export async function previewOffline([stack, ...args]: string[]): Promise<number
     const standIns = secretStandIns(settings);
     console.log(`Stand-ins for secrets, which cannot be read here: ${Object.keys(standIns).join(", ") || "none"}\n`);
     await prepareProject(runner, stack, {}, standIns);
-    const result = await pulumi(runner, ["preview", "--stack", stack, ...args], { stdio: "inherit", reject: false });
+    const policies = ["--policy-pack", join(cloneDirectory, "policy", "pack")];
+    const command = ["preview", "--stack", stack, ...policies, ...args];
+    const result = await pulumi(runner, command, { stdio: "inherit", reject: false });
     return result.exitCode ?? 1;
   } finally {
     await stopDaemons();

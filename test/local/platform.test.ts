@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import { cloneDirectory } from "../../local/paths";
+import { withEditedClone } from "./clone";
 
 /** The platform as its user has it: every step is a command of the clone, on a state directory of the test's own. */
 describe("the whole platform on the embedded default", function () {
@@ -188,23 +189,10 @@ describe("the whole platform on the embedded default", function () {
   });
 
   it("must run the edited TypeScript in a plain preview", async () => {
-    const copy = mkdtempSync(join(tmpdir(), "hobnob-clone-"));
-    try {
-      const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], {
-        cwd: cloneDirectory,
-        encoding: "utf8",
-      });
-      for (const file of files.trim().split("\n")) {
-        if (existsSync(join(cloneDirectory, file))) cpSync(join(cloneDirectory, file), join(copy, file));
-      }
-      symlinkSync(join(cloneDirectory, "node_modules"), join(copy, "node_modules"));
-      const program = readFileSync(join(copy, "index.ts"), "utf8");
-      const edited = program
-        .replace("Promise<", "Promise<{ edited: string } & ")
-        .replace("return {", 'return {\n    edited: "yes",');
-      assert.notEqual(edited, program);
-      writeFileSync(join(copy, "index.ts"), edited);
-      const { code, stdout, all } = await run(["preview", "dev"], { clone: copy });
+    const edit = (program: string) =>
+      program.replace("Promise<", "Promise<{ edited: string } & ").replace("return {", 'return {\n    edited: "yes",');
+    await withEditedClone(edit, async (clone) => {
+      const { code, stdout, all } = await run(["preview", "dev"], { clone });
       assert.equal(code, 0, all);
       assert.match(
         stdout ?? "",
@@ -212,9 +200,7 @@ describe("the whole platform on the embedded default", function () {
       );
       assert.match(stdout ?? "", /Stand-ins for secrets, which cannot be read here: hobnob:registryPassword/);
       assert.match(all ?? "", /edited\s*: "yes"/);
-    } finally {
-      rmSync(copy, { recursive: true, force: true });
-    }
+    });
   });
 
   it("must preview prod offline from its real settings", async () => {
@@ -222,6 +208,7 @@ describe("the whole platform on the embedded default", function () {
     assert.equal(code, 0, all);
     assert.match(all ?? "", /digitalocean:index:KubernetesNodePool \S+ create/);
     assert.match(all ?? "", /Resources:\n\s+\+ \d+ to create\n/);
+    assert.match(all ?? "", /Policies:\n\s+✅ hobnob@v/);
   });
 
   it("must refuse a wrong key with one message and no stack trace, before any resource", async () => {
