@@ -1,5 +1,6 @@
 import { availability } from "./availability";
 import { type Exception, exceptions } from "./exceptions";
+import { privileges } from "./privileges";
 import type { Resource } from "./resources";
 
 /** What a rule says of one resource: what it found there, and what to set so that it finds it no more. */
@@ -26,7 +27,7 @@ export interface Violation {
 }
 
 /** Every rule that a stack must satisfy; a new one is one more function, in one of these lists or one of its own. */
-export const rules: Rule[] = [...availability];
+export const rules: Rule[] = [...availability, ...privileges];
 
 /** What stands against the rules in a stack, after its exceptions; one that excepts nothing any more is a violation itself. */
 export function violations(
@@ -46,6 +47,7 @@ export function violations(
       message: `${address(resource)}: found ${found}; set ${set}.`,
     }));
   const unused = allowed
+    .filter(({ bySettings }) => !bySettings)
     .filter((exception) => judged.some(({ name }) => name === exception.rule))
     .filter((exception) => !found.some((finding) => excepts(exception, finding)))
     .flatMap(({ rule, resource, found }) =>
