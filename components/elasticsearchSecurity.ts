@@ -114,11 +114,14 @@ export class ElasticsearchSecurity extends pulumi.ComponentResource {
           return `${roleOf(client)}:${names.join(",")}`;
         }),
       ),
-      // Files for curl, so that no password is in an argument. The second tells whether a node knows the newest users.
+      // For curl, so that no password is in an argument.
       "probe.curl": curlUser(given("probe")),
-      "newest.curl": curlUser(given("probe", Math.max(...passwordGenerations))),
     });
-    const login = (client: Client): Data => ({ ...given(client), "ca.crt": certificate.ca });
+    const login = (client: Client): Data => {
+      // The acceptance's user is the newest, and so tells whether a node knows the users that are to be given next.
+      const generation = client === "verify" ? Math.max(...passwordGenerations) : undefined;
+      return { ...given(client, generation), "ca.crt": certificate.ca };
+    };
     this.backendSecretName = secret(undefined, "backend", login("backend"), true);
     for (const client of ["verify", "snapshots", "operator"] as const)
       secret(`${args.serviceName}-${client}`, client, login(client));

@@ -18,6 +18,7 @@ import { giveBackPods, requireRealPods } from "./kubelet/choice";
 import { runsRealPods, setRealPods } from "./kubelet/kwok";
 import { cloneDirectory, stateDirectory } from "./paths";
 import { previewOffline } from "./preview";
+import { rotateStack } from "./rotate";
 import { runTests } from "./testing";
 import { obtainTools, type Report, type ToolName } from "./tools";
 import { verifyStack } from "./verify";
@@ -28,6 +29,7 @@ npm run local -- <arguments>    any pulumi command on it: preview, refresh, stac
 npm run kubectl -- <arguments>  kubectl on its cluster
 npm run preview -- dev|prod     preview that stack offline, against a simulated account
 npm run verify -- <stack>       check a deployed stack: any, or local
+npm run rotate -- <stack> elasticsearch|registry|registry-pull|cluster    change its passwords
 npm stop                        stop every process, keep the state
 npm run reset                   back to nothing
 npm test                        checks, unit tests, tests on the embedded platform
@@ -58,6 +60,7 @@ const commands: Record<string, (args: string[]) => Promise<number>> = {
   reset,
   preview: previewOffline,
   verify: verifyStack,
+  rotate: rotateStack,
   test: runTests,
   help: async () => {
     console.log(help);

@@ -15,7 +15,7 @@ export interface Target {
 }
 
 /** The acceptance's own user, and the authority of the nodes' certificates; nothing where Elasticsearch has no security. */
-async function elasticsearchLogin(url: string, cluster: Cluster): Promise<Partial<ClientOptions>> {
+export async function elasticsearchLogin(url: string, cluster: Cluster): Promise<Partial<ClientOptions>> {
   const { protocol, hostname } = new URL(url);
   if (protocol === "http:") return {};
   const secret = await cluster.secret("elasticsearch-verify");

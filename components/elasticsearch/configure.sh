@@ -10,6 +10,8 @@ readonly settings="$CONFIG/elasticsearch.yml"
 say() { echo "$(date -u +%FT%TZ) $*"; }
 
 main() {
+  # Of an earlier start in this pod: a copy would go through them, to what only Elasticsearch has mounted.
+  rm -f "$CONFIG"/{users,users_roles,roles.yml}
   cp -r "$DEFAULTS/." "$CONFIG/"
   cp "$SCRIPTS/elasticsearch.yml" "$settings"
   [[ -z ${SECURITY:-} ]] || link_users

@@ -29,7 +29,8 @@ export interface Captured {
   customTimeouts: { create?: string; update?: string; delete?: string };
 }
 
-type ResourceMock = (args: pulumi.runtime.MockResourceArgs) => { id?: string; state?: object } | undefined;
+type MockedResource = { id?: string; state?: object } | undefined;
+type ResourceMock = (args: pulumi.runtime.MockResourceArgs) => MockedResource | Promise<MockedResource>;
 
 export interface CaptureOptions {
   /** Stack configuration with its namespace, objects as JSON: `{"hobnob:domain": "example.com"}`. */
@@ -148,8 +149,8 @@ async function startMocks(options: CaptureOptions, captured: Captured[]) {
   };
 }
 
-function respond(args: pulumi.runtime.MockResourceArgs, { preview, mocks }: CaptureOptions) {
-  const own = mocks?.resource?.(args);
+async function respond(args: pulumi.runtime.MockResourceArgs, { preview, mocks }: CaptureOptions) {
+  const own = await mocks?.resource?.(args);
   const id = args.custom ? `${args.name}-id` : "";
   if (own) return { id: own.id ?? (preview ? undefined : id), state: (own.state ?? {}) as Record<string, unknown> };
   if (!preview) return { id, state: { ...args.inputs, ...computed(args) } };
