@@ -2,6 +2,7 @@ import { availability } from "./availability";
 import { type Exception, exceptions } from "./exceptions";
 import { privileges } from "./privileges";
 import type { Resource } from "./resources";
+import { secrets } from "./secrets";
 
 /** What a rule says of one resource: what it found there, and what to set so that it finds it no more. */
 export interface Finding {
@@ -27,7 +28,7 @@ export interface Violation {
 }
 
 /** Every rule that a stack must satisfy; a new one is one more function, in one of these lists or one of its own. */
-export const rules: Rule[] = [...availability, ...privileges];
+export const rules: Rule[] = [...availability, ...privileges, ...secrets];
 
 /** What stands against the rules in a stack, after its exceptions; one that excepts nothing any more is a violation itself. */
 export function violations(

@@ -137,6 +137,11 @@ const role = (kind: string, rule: Props) =>
     rules: [{ apiGroups: [""], resources: ["pods"], verbs: ["get"], ...rule }],
   });
 
+const KEY = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIA\n-----END EC PRIVATE KEY-----\n";
+const LONG = "aBcDeFgH".repeat(5);
+const base64 = (text: string) => Buffer.from(text).toString("base64");
+const settings = (data: Props) => resource("kubernetes:core/v1:ConfigMap", "shop", { metadata, data });
+
 const good = [cluster(), deployment(), service(), budget()];
 
 interface Case {
@@ -553,6 +558,37 @@ const cases: Case[] = [
     fails: [
       ["a wildcard", [role("Role", { verbs: ["*"] }), role("ClusterRole", { resources: ["*"] })]],
       ["every Secret of the cluster", [role("ClusterRole", { resources: ["secrets"] })]],
+    ],
+  },
+  {
+    rule: "no-plain-secret",
+    passes: [
+      [withContainer({ env: [{ name: "TOKEN", valueFrom: { secretKeyRef: { name: "shop", key: "token" } } }] })],
+      [withContainer({ env: [{ name: "CREDENTIALS", value: "/var/run/secrets/shop" }] })],
+      [resource("kubernetes:core/v1:Secret", "shop", { metadata, data: { password: base64(KEY) } })],
+      [resource("random:index/randomPassword:RandomPassword", "shop", { length: 32 })],
+      [resource("tls:index/certRequest:CertRequest", "shop", { privateKeyPem: KEY })],
+      [resource("docker:index/image:Image", "shop", { registry: { username: "acme", password: `dckr_pat_${LONG}` } })],
+      [settings({ "shop.yml": `url: http://shop.test:80/a@b\n${"certificate ".repeat(9)}` })],
+    ],
+    fails: [
+      [
+        "a value for TOKEN at spec.template.spec.containers[0].env[0]",
+        [withContainer({ env: [{ name: "TOKEN", value: "s3cret" }] })],
+      ],
+      ["a value for password at data.password", [settings({ password: "s3cret" })]],
+      ["a private key at data.file", [settings({ file: `a\n${KEY}` })]],
+      ["a private key at data.file", [settings({ file: base64(KEY) })]],
+      ["an API token at data.file", [settings({ file: `dop_v1_${"0a".repeat(32)}` })]],
+      ["a password in an address at data.file", [settings({ file: "https://acme:s3cret@shop.test" })]],
+      [
+        "a login at metadata.annotations.note",
+        [resource("kubernetes:core/v1:ConfigMap", "shop", { metadata: { annotations: { note: `Basic ${LONG}` } } })],
+      ],
+      [
+        "a value for NPM_TOKEN at build.args.NPM_TOKEN",
+        [resource("docker:index/image:Image", "shop", { build: { args: { NPM_TOKEN: "s3cret" } } })],
+      ],
     ],
   },
 ];
