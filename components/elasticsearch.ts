@@ -293,7 +293,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
     const labels = { "app.kubernetes.io/name": "elasticsearch-host-settings" };
     const namespace = new Namespace(
       name,
-      { name: "elasticsearch-host-settings", labels, exception: "host-settings" },
+      { name: "elasticsearch-host-settings", labels, level: "privileged" },
       { parent: this },
     );
     const account = new k8s.core.v1.ServiceAccount(

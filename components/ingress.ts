@@ -72,7 +72,7 @@ export class IngressController extends pulumi.ComponentResource {
     this.namespace = ofClass(NAME, className);
     const namespace = new Namespace(
       name,
-      { name: this.namespace, exception: expose === "HostPort" ? "host-ports" : undefined },
+      { name: this.namespace, level: expose === "HostPort" ? "privileged" : undefined },
       parent,
     );
     const metadata = { namespace: namespace.name };

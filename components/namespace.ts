@@ -1,22 +1,8 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 
-/** Every namespace that may run more than the Pod Security level `restricted` allows, and why it must. */
-export const POD_SECURITY_EXCEPTIONS = {
-  "host-settings": {
-    level: "privileged",
-    reason:
-      "vm.max_map_count belongs to the machine: only a privileged container can set it, and baseline allows none.",
-  },
-  "host-ports": {
-    level: "privileged",
-    reason:
-      "With ingress.expose HostPort the controller takes port 80 of its machine, and baseline allows no host port.",
-  },
-} as const satisfies Record<string, { level: "baseline" | "privileged"; reason: string }>;
-
 /** Most that the pods of a namespace may request together. */
-export interface Quota {
+interface Quota {
   /** Kubernetes quantity of CPU. */
   cpu: string;
   /** Kubernetes quantity of memory. */
@@ -31,8 +17,8 @@ export interface NamespaceArgs {
   /** Its fixed name, by which policies and people address it. */
   name: string;
   labels?: Record<string, string>;
-  /** Why its pods may do more than `restricted` allows. @default they may not */
-  exception?: keyof typeof POD_SECURITY_EXCEPTIONS;
+  /** What its pods may do. Another level than the default stands with its reason in policy/exceptions.ts. @default restricted */
+  level?: "restricted" | "baseline" | "privileged";
   /** @default no limit */
   quota?: Quota;
   /** Whether it is guarded against deletion, with which the claims in it would go. @default false */
@@ -73,8 +59,7 @@ export class Namespace extends pulumi.ComponentResource {
 }
 
 /** What is enforced is pinned; what the newest standards would refuse is warned of and audited. */
-function podSecurity({ exception }: NamespaceArgs): Record<string, string> {
-  const level = exception ? POD_SECURITY_EXCEPTIONS[exception].level : "restricted";
+function podSecurity({ level = "restricted" }: NamespaceArgs): Record<string, string> {
   const label = (mode: string, version: string) => ({
     [`pod-security.kubernetes.io/${mode}`]: level,
     [`pod-security.kubernetes.io/${mode}-version`]: version,
