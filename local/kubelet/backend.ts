@@ -31,6 +31,7 @@ export const backend: Image = {
       // In a pod every address is the pod's own.
       env: { NODE_ENV: "production", ...env, HOST: address, HOSTS_FILE: hostsFile },
       cwd: map("/app"),
+      endsWithInput: true,
     };
   },
 };

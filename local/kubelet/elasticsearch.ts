@@ -41,6 +41,6 @@ export const elasticsearch: Image = {
         "discovery.initial_state_timeout": "3s",
       },
     });
-    return { file: java, args, env, cwd: directory };
+    return { file: java, args, env, cwd: directory, endsWithInput: true };
   },
 };

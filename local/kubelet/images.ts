@@ -33,6 +33,8 @@ export interface Command {
   args: string[];
   env: Record<string, string>;
   cwd: string;
+  /** Ends by itself when its standard input does, and so with the kubelet. @default false: its input is empty */
+  endsWithInput?: boolean;
 }
 
 const images: Image[] = [elasticsearch, backend];

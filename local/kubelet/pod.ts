@@ -164,9 +164,7 @@ export class RealPod implements Surroundings {
 
   changed(): void {
     this.dirty = true;
-    this.writing ??= this.write().finally(() => {
-      this.writing = undefined;
-    });
+    this.writing ??= this.write();
   }
 
   event(type: "Normal" | "Warning", reason: string, message: string): void {
@@ -240,12 +238,14 @@ export class RealPod implements Surroundings {
         await this.host.core.patchNamespacedPodStatus({ name, namespace, body }, strategicPatch);
         failures = 0;
       } catch (error) {
-        if ([404, 409].includes(statusOf(error) ?? 0)) return;
+        if ([404, 409].includes(statusOf(error) ?? 0)) break;
         this.dirty = true;
         failures++;
         await sleep(500);
       }
     }
+    // In one step with the loop's last look: a change in between would wait for the next one.
+    this.writing = undefined;
   }
 
   private status() {

@@ -13,11 +13,13 @@ export class Process {
   private readonly child: ChildProcess;
 
   /** @param directory gets `<run>.log`, and `current.log` and `previous.log` which point to the last two. */
-  constructor({ file, args, env, cwd }: Command, directory: string, run: number) {
+  constructor({ file, args, env, cwd, endsWithInput }: Command, directory: string, run: number) {
     const log = createWriteStream(join(directory, `${run}.log`), { flags: "a" });
     point(join(directory, "previous.log"), `${run - 1}.log`);
     point(join(directory, "current.log"), `${run}.log`);
-    this.child = spawn(file, args, { cwd, env, detached: true, stdio: ["pipe", "pipe", "pipe"] });
+    // A pipe where none is asked for would make bash read its start-up files.
+    const stdin = endsWithInput ? "pipe" : "ignore";
+    this.child = spawn(file, args, { cwd, env, detached: true, stdio: [stdin, "pipe", "pipe"] });
     this.child.stdin?.on("error", () => {});
     writeLines(this.child.stdout, "stdout", log);
     writeLines(this.child.stderr, "stderr", log);
