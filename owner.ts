@@ -39,7 +39,8 @@ type Fields = Record<string, unknown>;
  */
 export function ownedBy({ label, tag, description }: Owner): pulumi.ResourceTransformation {
   return ({ type, props, opts }) => {
-    if (/^kubernetes:[^:]+\/v[^:]+:/.test(type))
+    // A patch is of an object that another made.
+    if (/^kubernetes:[^:]+\/v[^:]+:/.test(type) && !type.endsWith("Patch"))
       return { props: { ...props, metadata: withLabel(props.metadata, label) }, opts };
     switch (type) {
       case "digitalocean:index/vpc:Vpc":

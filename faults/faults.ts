@@ -102,7 +102,7 @@ async function inject(
   }
   const killed = platform.kill(victim, run.pid, point);
   platform.disarm();
-  const cutOff = await ended(run.ended, () => platform.kill("machine", run.pid, ""));
+  const cutOff = await ended(run.ended, () => platform.kill("run", run.pid, ""));
   if (killed.length === 0) return undefined;
 
   const next = await platform.run(...command);
@@ -114,9 +114,9 @@ async function inject(
   return { seed, number, during, point, victim, withinGap, converged, problems, seconds: next.seconds };
 }
 
-/** A run whose processes were killed may wait for them: it is ended then as a whole. */
+/** A run may wait for minutes for what was killed: whoever started it loses patience. */
 async function ended(run: Promise<Run>, endAll: () => void): Promise<Run> {
-  const patience = setTimeout(endAll, 180_000);
+  const patience = setTimeout(endAll, 20_000);
   const result = await run;
   clearTimeout(patience);
   return result;

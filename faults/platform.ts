@@ -126,13 +126,14 @@ export class Platform {
   }
 
   /** @param run process of the command under way @returns the processes that were killed */
-  kill(victim: Victim, run: number, point: string): Process[] {
+  kill(victim: Victim | "run", run: number, point: string): Process[] {
     const all = processes();
     const own = descendants(all, run);
     const here = all.filter(({ command }) => command.includes(this.directory));
     const matching = (from: Process[], pattern: RegExp) => from.filter(({ command }) => pattern.test(command));
     const provider = / \/apis?\//.test(point) ? "kubernetes" : "digitalocean";
     const chosen = {
+      run: () => own,
       engine: () => matching(own, /^(\S*\/)?pulumi (up|destroy) /),
       provider: () => matching(own, new RegExp(`^\\S*node .*local/providers/${provider}\\.[jt]s`)),
       machine: () => [...new Set([...own, ...here])],

@@ -46,7 +46,7 @@ const PATIENCE = { cluster: 40, deletion: 5 };
 
 /** The objects of a stack in the account and in its clusters, each looked up by name and owner. */
 export class Objects {
-  readonly #clients = new Map<string, KubernetesObjectApi>();
+  readonly #clusters = new Map<string, Promise<Cluster | undefined>>();
 
   constructor(private readonly world: World) {}
 
@@ -205,29 +205,34 @@ export class Objects {
 
   /** An object that is being deleted is waited for: it is of no use to anyone. */
   async #present(resource: StateResource, wanted: KubernetesObject): Promise<KubernetesObject | undefined> {
-    const client = await this.#client(resource.provider?.replace(/::[^:]*$/, "") ?? "");
-    if (!client) return undefined;
+    const cluster = await this.#cluster(resource.provider?.replace(/::[^:]*$/, "") ?? "");
+    if (!cluster) return undefined;
     const deadline = Date.now() + PATIENCE.deletion * 60_000;
     for (;;) {
-      const object = await read(client, wanted);
+      const object = await read(cluster.client, wanted);
       if (!object?.metadata?.deletionTimestamp || Date.now() > deadline) return object;
       await this.#pause();
     }
   }
 
   /** @returns nothing where the cluster is gone with all that was in it. */
-  async #client(urn: string): Promise<KubernetesObjectApi | undefined> {
-    const made = this.#clients.get(urn);
-    if (made) return made;
+  #cluster(urn: string): Promise<Cluster | undefined> {
+    const made = this.#clusters.get(urn) ?? this.#connect(urn);
+    this.#clusters.set(urn, made);
+    return made;
+  }
+
+  async #connect(urn: string): Promise<Cluster | undefined> {
     const kubeconfig = this.world.kubeconfigs.get(urn);
     if (!kubeconfig) return undefined;
     for (const { type, id } of this.world.known) {
       const isCluster = type.endsWith(":KubernetesCluster") && id && kubeconfig.includes(id);
       if (isCluster && !(await this.world.account.has(`/v2/kubernetes/clusters/${id}`))) return undefined;
     }
-    const client = KubernetesObjectApi.makeApiClient(kubernetesConfig(kubeconfig, this.world.environment));
-    this.#clients.set(urn, client);
-    return client;
+    const config = kubernetesConfig(kubeconfig, this.world.environment);
+    // The credential's program is run here, once: requests that start together would each run it.
+    await config.applyToHTTPSOptions({});
+    return { config, client: KubernetesObjectApi.makeApiClient(config) };
   }
 
   // ── what the state does not know ──────────────────────────────────────────────────────────────────────────────────
@@ -239,9 +244,10 @@ export class Objects {
   async unknownInClusters(providers: string[]): Promise<Unknown[]> {
     const found: Unknown[] = [];
     for (const provider of this.world.owner.label === undefined ? [] : providers) {
-      const client = await this.#client(provider);
-      if (!client) continue;
-      const kinds = await kindsOf(kubernetesConfig(this.world.kubeconfigs.get(provider) ?? "", this.world.environment));
+      const cluster = await this.#cluster(provider);
+      if (!cluster) continue;
+      const { client, config } = cluster;
+      const kinds = await kindsOf(config);
       const lists = await Promise.all(kinds.map((kind) => this.#marked(client, kind)));
       for (const object of lists.flat()) {
         const { name, namespace, annotations } = object.metadata ?? {};
@@ -312,6 +318,11 @@ async function read(client: KubernetesObjectApi, wanted: KubernetesObject): Prom
       `The cluster cannot be asked what became of ${wanted.kind} ${wanted.metadata?.name}: ${(error as Error).message}\nNothing was changed. Run the same command again when the cluster answers.`,
     );
   }
+}
+
+interface Cluster {
+  config: KubeConfig;
+  client: KubernetesObjectApi;
 }
 
 interface Kind {

@@ -41,9 +41,12 @@ export function marksOf(resources: StateResource[]): Partial<Owner> {
   };
 }
 
-/** What is no object outside the state: components, providers, images (a push is repeated), values of the state's own. */
+/**
+ * What is no object of its own: components, providers, values of the state, and what is the same when it is done twice
+ * (the push of an image, a patch of an object that another made).
+ */
 export const isObject = ({ type, custom }: StateResource): boolean =>
-  custom !== false && /^(kubernetes|digitalocean):/.test(type);
+  custom !== false && /^(kubernetes|digitalocean):/.test(type) && !/^kubernetes:.*Patch$/.test(type);
 
 /**
  * The state with `found` in it, each where what it refers to stands before it, as the engine wants it. What it replaces is
