@@ -3,7 +3,6 @@ import { join } from "node:path";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
-import { parseQuantity } from "../capacity";
 import { type ApiServerPolicy, allowApiServer, IDENTITY, identity } from "./apiServer";
 import { ElasticsearchSecurity, securitySettings } from "./elasticsearchSecurity";
 import { Namespace, TO_DNS } from "./namespace";
@@ -131,6 +130,8 @@ export class Elasticsearch extends pulumi.ComponentResource {
           "elasticsearch.yml": stringify(settings(args)),
           "configure.sh": script("configure.sh"),
           "ready.sh": script("ready.sh"),
+          "request.sh": script("request.sh"),
+          "stop.sh": script("stop.sh"),
         },
       },
       child,
@@ -463,6 +464,7 @@ function podSpec(
           // An index has a replica by default, which a single node can never place.
           { name: "WHOLE", value: args.replicas > 1 ? "green" : "yellow" },
           ...(names.security === undefined ? [] : [{ name: "SECURITY", value: `${CONFIG}/${SECURITY}` }]),
+          { name: "DRAIN_SECONDS", value: "10" },
         ],
         ports: [
           { name: "http", containerPort: HTTP },
@@ -475,8 +477,7 @@ function podSpec(
           timeoutSeconds: 10,
           failureThreshold: 3,
         },
-        // Clients drop the address before the node stops.
-        lifecycle: { preStop: { sleep: { seconds: 10 } } },
+        lifecycle: { preStop: { exec: { command: ["/bin/bash", `${SCRIPTS}/stop.sh`] } } },
         securityContext: RESTRICTED,
         resources: { requests: { cpu: args.cpu, memory: args.memory }, limits: { memory: args.memory } },
         volumeMounts: [

@@ -26,7 +26,11 @@ const ROLES = {
       },
     ],
   },
-  probe: { cluster: ["monitor"] },
+  // Also how long a restarting node's copies wait for it: no other setting is written with this.
+  probe: {
+    cluster: ["monitor"],
+    indices: [{ names: ["*"], privileges: ["view_index_metadata", "indices:admin/settings/update"] }],
+  },
   verify: {
     cluster: ["monitor"],
     indices: [

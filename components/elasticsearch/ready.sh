@@ -3,15 +3,9 @@
 # from then on it judges this node alone, since a cluster with a replica missing still serves.
 set -uo pipefail
 
-readonly whole="${TMPDIR:-/tmp}/whole-since-start"
+source "${BASH_SOURCE%/*}/request.sh"
 
-# The password is in a file that curl reads, and in no argument, where other processes could see it.
-if [[ -n ${SECURITY:-} ]]; then
-  readonly address=https://elasticsearch:9200 tls=(--cacert "$SECURITY/ca.crt" --config "$SECURITY/probe.curl")
-else
-  readonly address=http://elasticsearch:9200 tls=()
-fi
-ask() { curl --silent --fail --max-time 3 --resolve "elasticsearch:9200:$POD_IP" "${tls[@]}" "$address$1"; }
+readonly whole="${TMPDIR:-/tmp}/whole-since-start"
 
 not_ready() {
   echo "$1"
@@ -38,3 +32,11 @@ health=$(ask '/_cluster/health?master_timeout=2s&filter_path=status,*_shards') |
 [[ $health == *'"status":"green"'* || $health == *"\"status\":\"$WHOLE\""* ]] ||
   not_ready "waits, after its start, until the cluster is $WHOLE: $health"
 echo "$start" >"$whole"
+
+# From here on a lost node is one that nobody has stopped: its copies are built anew as soon as usual.
+settings=$(ask "/_all/_settings/$delay?flat_settings=true&expand_wildcards=all")
+while [[ $settings =~ \"([^\"]+)\":\{\"settings\":\{\"$delay\":\"$restarting\"\} ]]; do
+  settings=${settings/"${BASH_REMATCH[0]}"/}
+  ask "/${BASH_REMATCH[1]}/_settings?master_timeout=2s" --output /dev/null --request PUT --data "{\"$delay\":null}"
+done
+exit 0

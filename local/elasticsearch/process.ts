@@ -28,6 +28,8 @@ export interface NodeOptions {
   logFile: string;
   /** Environment that `${NAME}` in `elasticsearch.yml` is read from. */
   env?: NodeJS.ProcessEnv;
+  /** @default the newest that this machine's JDK runs */
+  version?: string;
   /** Settings of the test machine, over those of the file. */
   settings?: Record<string, string>;
   /** An `/etc/hosts` of its own for this node: every name that is not in it is unknown. */
@@ -51,8 +53,8 @@ export interface ElasticsearchProcesses {
 class Unavailable extends Error {}
 
 /** The reason to skip tests that need an Elasticsearch process; none where it can be started. Gets its jars the first time. */
-export function elasticsearchAvailable(): Promise<string | undefined> {
-  return prepareDistribution().then(
+export function elasticsearchAvailable(version?: string): Promise<string | undefined> {
+  return prepareDistribution(version).then(
     () => undefined,
     (error) => {
       if (error instanceof Unavailable) return error.message;
@@ -107,14 +109,14 @@ export async function startElasticsearch({ nodes = 1 }: { nodes?: 1 | 3 } = {}):
 
 /** The command that runs one node with `elasticsearch.yml` of `configDirectory`; it ends with its standard input. */
 export async function nodeCommand(
-  options: Pick<NodeOptions, "configDirectory" | "settings" | "hostsFile"> & {
+  options: Pick<NodeOptions, "configDirectory" | "settings" | "hostsFile" | "version"> & {
     /** @default 256 */
     heapMebibytes?: number;
     /** Flags of the JVM, after our own. */
     flags?: string[];
   },
 ): Promise<[file: string, ...args: string[]]> {
-  const { home, jdk } = await prepareDistribution();
+  const { home, jdk } = await prepareDistribution(options.version);
   const settings = {
     "cluster.routing.allocation.disk.threshold_enabled": "false",
     "node.processors": "2",
@@ -191,33 +193,36 @@ function findJdk(): Jdk | undefined {
 const javaVersion = (home: string): number =>
   Number(/^JAVA_VERSION="(\d+)/m.exec(readFileSync(join(home, "release"), "utf8"))?.[1] ?? 0);
 
-let prepared: Promise<Distribution> | undefined;
+const prepared = new Map<string | undefined, Promise<Distribution>>();
 
 /** Jars and compiled starter, made once per user and pin; safe when several processes come here at the same time. */
-function prepareDistribution(): Promise<Distribution> {
-  prepared ??= (async () => {
-    const jdk = findJdk();
-    if (!jdk) throw new Unavailable("no JDK of version 17 or newer: set JAVA_HOME, or put java and javac on PATH");
-    const home = join(cacheDirectory(), "elasticsearch", await fingerprint(jdk));
-    if (!existsSync(home)) await build(home, jdk);
-    return { home, jdk };
-  })();
-  return prepared;
+function prepareDistribution(version?: string): Promise<Distribution> {
+  const known = prepared.get(version) ?? prepareOnce(version);
+  prepared.set(version, known);
+  return known;
 }
 
-async function fingerprint(jdk: Jdk): Promise<string> {
-  const hash = createHash("sha256").update(`java${jdk.major}`);
+async function prepareOnce(version?: string): Promise<Distribution> {
+  const jdk = findJdk();
+  if (!jdk) throw new Unavailable("no JDK of version 17 or newer: set JAVA_HOME, or put java and javac on PATH");
+  const home = join(cacheDirectory(), "elasticsearch", await fingerprint(jdk, version));
+  if (!existsSync(home)) await build(home, jdk, version);
+  return { home, jdk };
+}
+
+async function fingerprint(jdk: Jdk, version = ""): Promise<string> {
+  const hash = createHash("sha256").update(`java${jdk.major}${version}`);
   for (const file of ["pom.xml", "Starter.java", "log4j2.properties"])
     hash.update(await readFile(join(__dirname, file)));
   return hash.digest("hex").slice(0, 16);
 }
 
-async function build(home: string, jdk: Jdk): Promise<void> {
+async function build(home: string, jdk: Jdk, wanted?: string): Promise<void> {
   await mkdir(dirname(home), { recursive: true });
   const draft = await mkdtemp(`${home}.`);
   const lib = join(draft, "lib");
   const module = join(draft, "modules", "transport-netty4");
-  const profile = jdk.major < 21 ? ["-Pjava17"] : [];
+  const profile = wanted ? [`-Delasticsearch.version=${wanted}`] : jdk.major < 21 ? ["-Pjava17"] : [];
   await run("mvn", [
     ...["--batch-mode", "--quiet", "--file", join(__dirname, "pom.xml"), ...profile],
     ...["dependency:copy-dependencies", `-DoutputDirectory=${lib}`],

@@ -55,6 +55,7 @@ interface Container {
   env?: { name: string; value?: string; valueFrom?: { fieldRef: { fieldPath: string } } }[];
   volumeMounts?: { name: string; mountPath: string }[];
   readinessProbe?: { exec: { command: string[] } };
+  lifecycle?: { preStop: { exec: { command: string[] } } };
 }
 
 export interface Run {
@@ -122,7 +123,9 @@ export class Pod {
       logFile: join(this.set.directory, this.name, "log"),
       env: this.environment(this.set.container("containers", "elasticsearch")),
       hostsFile: this.set.hostsFile,
+      version: this.set.version,
       settings: {
+        ...this.set.settings,
         "network.bind_host": this.address,
         "path.logs": this.volume("logs"),
         // A node without a master else answers after 30 s only.
@@ -135,6 +138,14 @@ export class Pod {
 
   async stop(signal?: NodeJS.Signals): Promise<void> {
     await this.node?.stop(signal);
+  }
+
+  /** As the kubelet ends a pod that is not wanted there any more: the hook before the signal. */
+  async terminate(): Promise<Run> {
+    const container = this.set.container("containers", "elasticsearch");
+    const run = await this.execute(container, container.lifecycle?.preStop.exec.command as string[]);
+    await this.stop("SIGTERM");
+    return run;
   }
 
   /** One readiness probe. */
@@ -194,6 +205,7 @@ export class Pod {
       KUBERNETES_API: this.set.api,
       DEFAULTS: this.volume("defaults"),
       TMPDIR: this.volume("tmp"),
+      DRAIN_SECONDS: "1",
     };
   }
 
@@ -212,11 +224,17 @@ export class Pod {
   }
 }
 
+const MOST_PODS = 5;
+
 /** All pods of the captured StatefulSet on addresses of their own, with the ports of the cluster. */
 export class StatefulSetProcesses {
-  readonly pods: Pod[];
+  pods: Pod[];
   readonly addresses: string[];
   readonly hostsFile: string;
+  /** Of Elasticsearch, for the starts to come; the newest where none is given. */
+  version?: string;
+  /** Further settings of the processes, for the starts to come. */
+  settings: Record<string, string> = {};
 
   constructor(
     readonly graph: Captured[],
@@ -225,16 +243,43 @@ export class StatefulSetProcesses {
   ) {
     const network = `127.${randomInt(1, 255)}.${randomInt(0, 255)}`;
     const { replicas } = find(graph, "kubernetes:apps/v1:StatefulSet").inputs.spec;
-    this.addresses = Array.from({ length: replicas }, (_, ordinal) => `${network}.${ordinal + 1}`);
-    this.pods = this.addresses.map((_, ordinal) => new Pod(this, ordinal));
+    this.addresses = Array.from({ length: MOST_PODS }, (_, ordinal) => `${network}.${ordinal + 1}`);
+    this.pods = this.ordinals(replicas).map((ordinal) => new Pod(this, ordinal));
     this.hostsFile = join(directory, "hosts");
   }
 
-  /** The discovery Service gives the addresses of all pods, ready or not; no other name is known. */
   async start(): Promise<void> {
-    const service = find(this.graph, "kubernetes:core/v1:Service", "elasticsearch-discovery").inputs.metadata.name;
-    await writeFile(this.hostsFile, this.addresses.map((address) => `${address} ${service}\n`).join(""));
+    await this.publish();
     await Promise.all(this.pods.map((pod) => pod.start()));
+  }
+
+  /** As the set's controller does with parallel pods: new ones start at once, the last ones end at once. */
+  async scale(replicas: number): Promise<void> {
+    const added = this.ordinals(replicas)
+      .slice(this.pods.length)
+      .map((ordinal) => new Pod(this, ordinal));
+    const removed = this.pods.slice(replicas);
+    this.pods = [...this.pods.slice(0, replicas), ...added];
+    await this.publish();
+    await Promise.all([...added.map((pod) => pod.start()), ...removed.map((pod) => pod.terminate())]);
+  }
+
+  /** As the set's controller does: from the last pod to the first, each once the one before is ready. */
+  async roll(between: (pod: Pod) => Promise<void> = async () => {}): Promise<void> {
+    for (const pod of this.pods.toReversed()) {
+      await pod.terminate();
+      await pod.start();
+      await pod.until(0);
+      await between(pod);
+    }
+  }
+
+  private ordinals = (replicas: number) => Array.from({ length: replicas }, (_, ordinal) => ordinal);
+
+  /** The discovery Service gives the addresses of all pods, ready or not; no other name is known. */
+  private async publish(): Promise<void> {
+    const service = find(this.graph, "kubernetes:core/v1:Service", "elasticsearch-discovery").inputs.metadata.name;
+    await writeFile(this.hostsFile, this.pods.map(({ address }) => `${address} ${service}\n`).join(""));
   }
 
   async stop(): Promise<void> {

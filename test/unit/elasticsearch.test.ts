@@ -214,7 +214,13 @@ describe("Elasticsearch", () => {
     const inputs = filesOf(graph);
     assert.equal(inputs.metadata.name, undefined);
     assert.equal(inputs.immutable, true);
-    assert.deepEqual(Object.keys(inputs.data), ["configure.sh", "elasticsearch.yml", "ready.sh"]);
+    assert.deepEqual(Object.keys(inputs.data), [
+      "configure.sh",
+      "elasticsearch.yml",
+      "ready.sh",
+      "request.sh",
+      "stop.sh",
+    ]);
     assert.deepEqual(parse(inputs.data["elasticsearch.yml"]), {
       "cluster.name": "elasticsearch",
       "node.name": `\${POD_NAME}`,
@@ -241,6 +247,7 @@ describe("Elasticsearch", () => {
     assert.deepEqual(envOf(main), {
       POD_NAME: "metadata.name",
       POD_IP: "status.podIP",
+      DRAIN_SECONDS: "10",
       NODE_NAME: "spec.nodeName",
       DISK: "/usr/share/elasticsearch/data",
       WHOLE: "green",
@@ -288,7 +295,7 @@ describe("Elasticsearch", () => {
     });
     assert.equal(main.livenessProbe, undefined);
     assert.equal(main.startupProbe, undefined);
-    assert.deepEqual(main.lifecycle, { preStop: { sleep: { seconds: 10 } } });
+    assert.deepEqual(main.lifecycle.preStop.exec.command, ["/bin/bash", "/usr/local/share/elasticsearch/stop.sh"]);
     assert.equal(podSpec(graph).terminationGracePeriodSeconds, 120);
   });
 
@@ -430,17 +437,3 @@ describe("Elasticsearch", () => {
     assert.deepEqual(waits("kubernetes:core/v1:Service", "elasticsearch"), [component]);
   });
 });
-
-const smallest: ElasticsearchArgs = {
-  namespace: "hobnob",
-  storageClassName: "standard",
-  replicas: 1,
-  memory: "512Mi",
-  cpu: "50m",
-  diskSize: "1Gi",
-  mmap: false,
-  spread: "soft",
-  clients: [],
-  apiServer: "ports",
-  workers: [],
-};
