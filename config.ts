@@ -69,6 +69,7 @@ const quantity = (description: string, min: string, example: string) => {
   return text(key(schema, description, `a Kubernetes quantity of at least ${min}, e.g. ${example}`, example));
 };
 
+const CRON = /^([\d*,/-]+ ){4}[\d*,/-]+$/;
 const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 const isDnsName = (name: string) =>
   name.length <= 253 && name.split(".").length > 1 && name.split(".").every((label) => DNS_LABEL.test(label));
@@ -262,6 +263,8 @@ const schema = z.strictObject({
   registryPullPassword: secret(
     "Read-only token with which the cluster pulls; without it, the cluster gets the one that may push.",
   ).optional(),
+  snapshotsAccessKey: secret("Access key of the store for snapshots.").optional(),
+  snapshotsSecretKey: secret("Secret key of the store for snapshots.").optional(),
   elasticsearch: z
     .strictObject({
       replicas: unquoted(
@@ -285,6 +288,40 @@ const schema = z.strictObject({
         "1Gi",
         "10Gi",
       ).default("10Gi"),
+      snapshots: z
+        .strictObject({
+          bucket: key(
+            z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/),
+            "Bucket for snapshots, which must exist and which nothing else writes to.",
+            "the name of a bucket, e.g. acme-hobnob-snapshots",
+            "acme-hobnob-snapshots",
+          ),
+          region: key(
+            z.string().regex(/^[a-z0-9-]+$/),
+            "Region of the bucket; best another one than the cluster's.",
+            "a region of DigitalOcean Spaces, e.g. ams3",
+            "ams3",
+          ),
+          endpoint: key(
+            z.url({ protocol: /^https?$/ }),
+            "Another S3-compatible service than DigitalOcean Spaces.",
+            "the URL of an S3-compatible service, e.g. https://s3.example.com",
+            "https://s3.example.com",
+          ).optional(),
+          schedule: key(
+            z.string().regex(CRON),
+            "When one is taken, UTC.",
+            'five cron fields in quotes, e.g. "0 2 * * *"',
+            "0 2 * * *",
+          ).default("0 2 * * *"),
+          keep: count("Successful snapshots that are kept.", 14).default(14),
+        })
+        .meta({
+          description:
+            "Scheduled snapshots to DigitalOcean Spaces; needs the secrets `snapshotsAccessKey` and `snapshotsSecretKey`.",
+          allowed: "an object with bucket and region",
+        })
+        .optional(),
       mmap: flag(
         "Memory-mapped index files: faster, but a privileged DaemonSet then sets `vm.max_map_count` on the nodes.",
       ).default(false),
@@ -415,17 +452,28 @@ const schema = z.strictObject({
 });
 
 /** The keys that must be set with `--secret`. */
-export const secretKeys: SecretKey[] = ["registryPassword", "registryPullPassword"];
+export const secretKeys: SecretKey[] = [
+  "registryPassword",
+  "registryPullPassword",
+  "snapshotsAccessKey",
+  "snapshotsSecretKey",
+];
 
 /** The configuration as the stack's file has it, with its defaults. */
 export type PlainConfig = z.infer<typeof schema>;
 
 /** A stack's configuration, checked, with its defaults; its secrets stay secret. */
-export interface Config extends Omit<PlainConfig, SecretKey | "registry"> {
+export interface Config extends Omit<PlainConfig, SecretKey | "registry" | "elasticsearch"> {
+  elasticsearch: Omit<PlainConfig["elasticsearch"], "snapshots">;
   /** The API's image: what to build and where to push it, or the ready one. */
   image: (RegistryLogin & { repository: string; context: string }) | { image: string };
   /** How the cluster pulls the image; absent where anyone may. */
   pull?: RegistryLogin;
+  /** Where snapshots go, with the key pair; absent where none are taken. */
+  snapshots?: NonNullable<PlainConfig["elasticsearch"]["snapshots"]> & {
+    accessKey: pulumi.Output<string>;
+    secretKey: pulumi.Output<string>;
+  };
 }
 
 interface RegistryLogin {
@@ -480,8 +528,17 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const found = [...(parsed.error?.issues ?? []).flatMap((issue) => explain(issue, raw)), ...plainSecrets(raw)];
   const violations = [...found.map(({ violation }) => violation), ...brokenRules(raw, found, env)];
   if (violations.length > 0 || !parsed.success) throw new ConfigurationError(violations);
-  const { registry, registryPassword, registryPullPassword, ...config } = parsed.data;
-  return { ...config, ...images(parsed.data) };
+  const { registry, registryPassword, registryPullPassword, snapshotsAccessKey, snapshotsSecretKey, ...config } =
+    parsed.data;
+  const { snapshots: _, ...elasticsearch } = config.elasticsearch;
+  return { ...config, elasticsearch, ...images(parsed.data), ...snapshots(parsed.data) };
+}
+
+/** The rules have refused snapshots without a key pair here. */
+function snapshots({ elasticsearch, snapshotsAccessKey = "", snapshotsSecretKey = "" }: PlainConfig) {
+  if (!elasticsearch.snapshots) return {};
+  const keys = { accessKey: pulumi.secret(snapshotsAccessKey), secretKey: pulumi.secret(snapshotsSecretKey) };
+  return { snapshots: { ...elasticsearch.snapshots, ...keys } };
 }
 
 /** The rules have refused a configuration in which something is missing here. */

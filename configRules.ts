@@ -25,6 +25,7 @@ export function rules(config: PlainConfig, env: NodeJS.ProcessEnv): Rule[] {
     { reads: ["cluster.provider", "storage.className"], violations: storageName(config) },
     { reads: ["api.autoscaling"], violations: autoscaling(config) },
     { reads: ["api.image", "registry"], violations: imageViolations(config) },
+    { reads: ["elasticsearch.snapshots"], violations: snapshotKeys(config) },
     ...addresses(config),
     ...config.dns.records.map((record, i) => ({
       reads: [`dns.records.${i}`],
@@ -119,6 +120,13 @@ function autoscaling({ api: { autoscaling: pods } }: PlainConfig): Violation[] {
     allowed: `at most api.autoscaling.maxReplicas, which is ${pods.maxReplicas}`,
     value: pods.maxReplicas,
   });
+}
+
+function snapshotKeys(config: PlainConfig): Violation[] {
+  if (!config.elasticsearch.snapshots) return [];
+  return (["snapshotsAccessKey", "snapshotsSecretKey"] as const).flatMap((name) =>
+    config[name] === undefined ? [secretViolation(name, show(undefined))] : [],
+  );
 }
 
 function taintedOnly({ cluster }: PlainConfig): Violation[] {

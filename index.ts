@@ -10,6 +10,7 @@ import { IngressController, Route } from "./components/ingress";
 import { MetricsServer } from "./components/metricsServer";
 import { Namespace } from "./components/namespace";
 import { Protection } from "./components/protection";
+import { SNAPSHOTS_LABELS, Snapshots } from "./components/snapshots";
 import { readConfig } from "./config";
 import { refuseCutOff } from "./cutOff";
 import { ownedBy, ownerOf } from "./owner";
@@ -50,6 +51,8 @@ export = async (): Promise<Outputs> => {
     { className, fsType, provisioner: cluster.storageProvisioner },
     onCluster,
   );
+  const snapshots =
+    config.snapshots && new Snapshots("snapshots", { ...config.snapshots, namespace, nodeSelector }, onCluster);
   const elasticsearch = new Elasticsearch(
     "elasticsearch",
     {
@@ -57,7 +60,8 @@ export = async (): Promise<Outputs> => {
       ...placement,
       namespace,
       storageClassName: storage.storageClassName,
-      clients: [API_LABELS],
+      clients: snapshots ? [API_LABELS, SNAPSHOTS_LABELS] : [API_LABELS],
+      snapshots: snapshots?.store,
       apiServer: cluster.apiServer,
       protect,
     },

@@ -46,7 +46,7 @@ export function setCommand(path: Path, value: string | number | boolean): string
   return `pulumi config set ${option}'${keyName(path)}' ${quote(String(value))} --stack ${pulumi.getStack()}`;
 }
 
-export type SecretKey = "registryPassword" | "registryPullPassword";
+export type SecretKey = "registryPassword" | "registryPullPassword" | "snapshotsAccessKey" | "snapshotsSecretKey";
 export const SECRET_ALLOWED = "a secret, set with --secret (the command asks for its value)";
 
 /** Never shows the value. */

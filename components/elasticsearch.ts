@@ -36,19 +36,31 @@ export interface ElasticsearchArgs {
   clients: Record<string, string>[];
   /** How a policy names the API server, which the first node asks once whether it may form the cluster. */
   apiServer: ApiServerPolicy;
-  /** Where nodes connect to besides each other, DNS and the API server, such as a store for snapshots. @default nowhere */
-  egress?: k8s.types.input.networking.v1.NetworkPolicyEgressRule[];
+  /** Where snapshots go. @default none can be taken */
+  snapshots?: SnapshotStore;
   /** Machines that must outlive the nodes on destroy. */
   workers: pulumi.Resource[];
   /** Whether the set that owns the disks is guarded against deletion and replacement. @default false */
   protect?: boolean;
 }
 
+/** An S3-compatible store. https://www.elastic.co/docs/reference/elasticsearch/configuration-reference/s3-repository-settings */
+export interface SnapshotStore {
+  /** URL of the service. */
+  endpoint: string;
+  /** What requests are signed for. */
+  region: string;
+  /** The bucket is in the path, not in the host name. */
+  pathStyle: boolean;
+  /** Secret with the key pair, under `access-key` and `secret-key`. */
+  secretName: pulumi.Input<string>;
+}
+
 /**
  * Source: https://www.docker.elastic.co/r/elasticsearch. The same version's jars, from Maven Central, run in
  * test/local/elasticsearch.test.ts.
  */
-const IMAGE = "docker.elastic.co/elasticsearch/elasticsearch:9.5.3";
+export const ELASTICSEARCH_IMAGE = "docker.elastic.co/elasticsearch/elasticsearch:9.5.3";
 
 export const ELASTICSEARCH_LABELS = { "app.kubernetes.io/name": "elasticsearch" };
 const NAME = "elasticsearch";
@@ -65,6 +77,7 @@ const MAX_MAP_COUNT = 262144;
 
 const DISK = "/usr/share/elasticsearch/data";
 const CONFIG = "/usr/share/elasticsearch/config";
+const SNAPSHOT_KEYS = "/var/run/secrets/snapshots";
 const SCRIPTS = "/usr/local/share/elasticsearch";
 /** Folder of the configuration with the files of `ElasticsearchSecurity`; outside it Elasticsearch may read none. */
 const SECURITY = "security";
@@ -173,7 +186,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
           podSelector: { matchLabels: ELASTICSEARCH_LABELS },
           policyTypes: ["Ingress", "Egress"],
           ingress: allowed(args),
-          egress: [TO_NODES, TO_DNS, ...(args.egress ?? [])],
+          egress: [TO_NODES, TO_DNS, ...(args.snapshots ? [toStore(args.snapshots)] : [])],
         },
       },
       child,
@@ -326,7 +339,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
                 {
                   name: "max-map-count",
                   // Elasticsearch's own image, since these machines pull it anyway.
-                  image: IMAGE,
+                  image: ELASTICSEARCH_IMAGE,
                   command: ["/bin/bash", "-c", raiseMaxMapCount],
                   securityContext: { privileged: true, runAsUser: 0, readOnlyRootFilesystem: true },
                   resources: small,
@@ -335,7 +348,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
               containers: [
                 {
                   name: "idle",
-                  image: IMAGE,
+                  image: ELASTICSEARCH_IMAGE,
                   command: ["/bin/bash", "-c", "trap 'exit 0' TERM; sleep infinity & wait"],
                   securityContext: { ...RESTRICTED, runAsNonRoot: true, runAsUser: USER },
                   resources: small,
@@ -375,7 +388,7 @@ const RESTRICTED: k8s.types.input.core.v1.SecurityContext = {
 const script = (file: string): string => readFileSync(join(__dirname, "elasticsearch", file), "utf8");
 
 /** The same for every node and every run: what differs comes from the pod's environment. */
-function settings({ mmap, security }: ElasticsearchArgs): Record<string, unknown> {
+function settings({ mmap, security, snapshots }: ElasticsearchArgs): Record<string, unknown> {
   return {
     "cluster.name": NAME,
     "node.name": `\${POD_NAME}`,
@@ -390,6 +403,11 @@ function settings({ mmap, security }: ElasticsearchArgs): Record<string, unknown
     "path.data": `\${DISK}/node`,
     "node.store.allow_mmap": mmap,
     ...(security ? securitySettings(SECURITY) : { "xpack.security.enabled": false }),
+    ...(snapshots && {
+      "s3.client.default.endpoint": snapshots.endpoint,
+      "s3.client.default.region": snapshots.region,
+      "s3.client.default.path_style_access": snapshots.pathStyle,
+    }),
   };
 }
 
@@ -399,6 +417,12 @@ function podSpec(
 ): k8s.types.input.core.v1.PodSpec {
   const disk = { name: "data", mountPath: DISK };
   const scripts = { name: "files", mountPath: SCRIPTS, readOnly: true };
+  // Only `configure` sees the key pair as it is.
+  const keys = args.snapshots && {
+    volume: { name: "snapshot-keys", secret: { secretName: args.snapshots.secretName, defaultMode: 0o440 } },
+    mount: { name: "snapshot-keys", mountPath: SNAPSHOT_KEYS, readOnly: true },
+    env: { name: "SNAPSHOT_KEYS", value: SNAPSHOT_KEYS },
+  };
   const tiny = { requests: { cpu: "50m", memory: "64Mi" }, limits: { memory: "64Mi" } };
   return {
     serviceAccountName: names.account,
@@ -420,7 +444,7 @@ function podSpec(
         ? [
             {
               name: "wait-for-host-settings",
-              image: IMAGE,
+              image: ELASTICSEARCH_IMAGE,
               command: ["/bin/bash", "-c", awaitMaxMapCount],
               securityContext: RESTRICTED,
               resources: tiny,
@@ -429,7 +453,7 @@ function podSpec(
         : []),
       {
         name: "configure",
-        image: IMAGE,
+        image: ELASTICSEARCH_IMAGE,
         command: ["/bin/bash", `${SCRIPTS}/configure.sh`],
         env: [
           field("POD_NAME", "metadata.name"),
@@ -441,21 +465,24 @@ function podSpec(
           { name: "IDENTITY", value: IDENTITY },
           { name: "KUBERNETES_API", value: "https://kubernetes.default.svc" },
           ...(names.security === undefined ? [] : [{ name: "SECURITY", value: SECURITY }]),
+          ...(keys ? [keys.env] : []),
         ],
         volumeMounts: [
           disk,
           scripts,
           { name: "config", mountPath: "/config" },
           { name: "identity", mountPath: IDENTITY, readOnly: true },
+          ...(keys ? [keys.mount, { name: "tmp", mountPath: "/tmp" }] : []),
         ],
         securityContext: RESTRICTED,
-        resources: tiny,
+        // The keystore's tool is a Java program.
+        resources: keys ? { requests: tiny.requests, limits: { memory: "256Mi" } } : tiny,
       },
     ],
     containers: [
       {
         name: NAME,
-        image: IMAGE,
+        image: ELASTICSEARCH_IMAGE,
         env: [
           field("POD_NAME", "metadata.name"),
           field("POD_IP", "status.podIP"),
@@ -500,11 +527,18 @@ function podSpec(
       ...(names.security === undefined
         ? []
         : [{ name: SECURITY, secret: { secretName: names.security, defaultMode: 0o440 } }]),
+      ...(keys ? [keys.volume] : []),
       // Only `configure` mounts it: Elasticsearch itself has no identity in the cluster.
       identity("identity", 600),
     ],
   };
 }
+
+/** A store of the cloud has no address of its own. */
+const toStore = ({ endpoint }: SnapshotStore): k8s.types.input.networking.v1.NetworkPolicyEgressRule => ({
+  to: [{ ipBlock: { cidr: "0.0.0.0/0" } }, { ipBlock: { cidr: "::/0" } }],
+  ports: [{ protocol: "TCP", port: Number(new URL(endpoint).port) || (endpoint.startsWith("http:") ? 80 : 443) }],
+});
 
 const field = (name: string, fieldPath: string) => ({ name, valueFrom: { fieldRef: { fieldPath } } });
 

@@ -16,6 +16,7 @@ import { account, type Engine, engine, prepareProject, pulumi, recoverRun } from
 import { backendRepository } from "./kubelet/backend";
 import { giveBackPods, requireRealPods } from "./kubelet/choice";
 import { runsRealPods, setRealPods } from "./kubelet/kwok";
+import { scaleDownStack } from "./operate";
 import { cloneDirectory, stateDirectory } from "./paths";
 import { previewOffline } from "./preview";
 import { rotateStack } from "./rotate";
@@ -30,6 +31,7 @@ npm run kubectl -- <arguments>  kubectl on its cluster
 npm run preview -- dev|prod     preview that stack offline, against a simulated account
 npm run verify -- <stack>       check a deployed stack: any, or local
 npm run rotate -- <stack> elasticsearch|registry|registry-pull|cluster    change its passwords
+npm run scale-down -- <stack> <n>  take the last Elasticsearch nodes out: any stack, or local
 npm stop                        stop every process, keep the state
 npm run reset                   back to nothing
 npm test                        checks, unit tests, tests on the embedded platform
@@ -61,6 +63,7 @@ const commands: Record<string, (args: string[]) => Promise<number>> = {
   preview: previewOffline,
   verify: verifyStack,
   rotate: rotateStack,
+  "scale-down": (args) => scaleDownStack(args, local),
   test: runTests,
   help: async () => {
     console.log(help);

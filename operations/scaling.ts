@@ -61,9 +61,14 @@ export async function vacate(
     await elasticsearch.ask("POST", `/_cluster/voting_config_exclusions?node_names=${without}&timeout=60s`);
 }
 
-/** Takes back what `vacate` has set, once the nodes have left, or where they stay after all. */
-export async function settle(elasticsearch: Elasticsearch, { left }: { left: boolean }): Promise<void> {
-  await elasticsearch.ask("DELETE", `/_cluster/voting_config_exclusions?wait_for_removal=${left}`);
+/** Takes back what `vacate` has set, once the nodes have left. */
+export async function settle(elasticsearch: Elasticsearch, gone: string[], pollMilliseconds = 2_000): Promise<void> {
+  for (;;) {
+    const { nodes } = await elasticsearch.ask("GET", "/_cluster/state/nodes");
+    if (!Object.values<{ name: string }>(nodes).some(({ name }) => gone.includes(name))) break;
+    await sleep(pollMilliseconds);
+  }
+  await elasticsearch.ask("DELETE", "/_cluster/voting_config_exclusions?wait_for_removal=false");
   await exclude(elasticsearch, (others) => others);
 }
 

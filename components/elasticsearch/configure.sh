@@ -20,6 +20,13 @@ main() {
   if may_form; then
     echo "cluster.initial_master_nodes: [\"$POD_NAME\"]" >>"$settings"
   fi
+  [[ -z ${SNAPSHOT_KEYS:-} ]] || keep_snapshot_keys
+}
+
+# The key pair of the snapshots' store, which a node takes from its keystore alone.
+keep_snapshot_keys() {
+  printf '%s\n' "$(<"$SNAPSHOT_KEYS/access-key")" "$(<"$SNAPSHOT_KEYS/secret-key")" |
+    ES_PATH_CONF=$CONFIG elasticsearch-keystore add --force --stdin s3.client.default.access_key s3.client.default.secret_key
 }
 
 # Elasticsearch wants these beside its settings, and reads them again when they change: so they are links to the Secret's.

@@ -66,7 +66,7 @@ describe("Elasticsearch's orders, while documents are written", function () {
     set.version = BEFORE;
     await set.start();
     await allReady();
-    client = elasticsearchAt(pod(0).url);
+    client = elasticsearchAt({ origin: pod(0).url });
     [cluster = ""] = await clusters();
     await client.ask("PUT", `/${INDEX}`, { settings: { number_of_shards: 3, number_of_replicas: 1 } });
     writer = new Writer(() => set.pods.map(({ url }) => url), INDEX).start();
@@ -151,8 +151,8 @@ describe("Elasticsearch's orders, while documents are written", function () {
     const { metadata } = await client.ask("GET", "/_cluster/state/metadata?filter_path=metadata.cluster_coordination");
     assert.equal(metadata.cluster_coordination.last_committed_config.length, 3);
     await set.scale(3);
-    await settle(client, { left: true });
-    await settle(client, { left: true });
+    await settle(client, going, 200);
+    await settle(client, going, 200);
     assert.equal((await health()).number_of_nodes, 3);
     assert.equal((await health()).status, "green");
     assert.deepEqual((await client.ask("GET", "/_cluster/settings")).persistent, {});

@@ -363,8 +363,13 @@ describe("Elasticsearch", () => {
       ],
       egress: [{ to: nodes.from, ports: nodes.ports }, TO_DNS],
     });
-    const store = { to: [{ ipBlock: { cidr: "203.0.113.0/24" } }], ports: [{ protocol: "TCP", port: 443 }] };
-    assert.deepEqual(policy(await graphOf({ egress: [store] })).egress.at(-1), store);
+    const toStore = async (endpoint: string) =>
+      policy(
+        await graphOf({ snapshots: { endpoint, region: "ams3", pathStyle: false, secretName: "keys" } }),
+      ).egress.at(-1);
+    const to = [{ ipBlock: { cidr: "0.0.0.0/0" } }, { ipBlock: { cidr: "::/0" } }];
+    assert.deepEqual(await toStore("https://s3.test"), { to, ports: [{ protocol: "TCP", port: 443 }] });
+    assert.deepEqual(await toStore("http://s3.test:9000"), { to, ports: [{ protocol: "TCP", port: 9000 }] });
     assert.deepEqual(policy(await graphOf({ clients: [] })).ingress, [nodes]);
   });
 

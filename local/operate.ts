@@ -1,0 +1,62 @@
+import { existsSync } from "node:fs";
+import { execa } from "execa";
+import { type Operator, scaleDown } from "../operations/scaleDown";
+import { type Pulumi, pulumiIn, stackOutputs } from "../verify/stack";
+import { isRunning } from "./cluster";
+import { runningDaemon } from "./daemons";
+import { engine, projectDirectory, pulumi } from "./engine";
+import { cloneDirectory } from "./paths";
+import { obtainTools } from "./tools";
+
+/** Runs any engine command on the local stack, as `npm run local` does. @returns its exit code */
+export type Local = (args: string[]) => Promise<number>;
+
+/** `npm run scale-down -- <stack> <replicas> [flags of pulumi up]` */
+export async function scaleDownStack([stack, replicas = "", ...flags]: string[], local: Local): Promise<number> {
+  if (!stack || !/^[1-9]\d*$/.test(replicas) || replicas === "2")
+    throw new Error(
+      `Given: ${[stack, replicas].filter(Boolean).join(" ") || "nothing"}; a stack and a number of nodes are needed, 1 or at least 3. ` +
+        "For example: npm run scale-down -- prod 3",
+    );
+  return scaleDown(await operatorOf(stack, flags, local), Number(replicas));
+}
+
+/** Of `local` by the clone's own commands, of any other stack with its user's own pulumi. */
+async function operatorOf(stack: string, flags: string[], local: Local): Promise<Operator> {
+  const say = (line: string) => console.log(line);
+  if (stack !== "local") {
+    const run = async (...args: string[]) => {
+      const settings = { cwd: cloneDirectory, stdio: "inherit", reject: false } as const;
+      return (await execa("pulumi", [...args, "--stack", stack], settings)).exitCode ?? 1;
+    };
+    return {
+      stack,
+      say,
+      outputs: () => stackOutputs(stack, pulumiIn(cloneDirectory), `pulumi up --stack ${stack}`),
+      configure: async (path, value) => succeeded(await run("config", "set", "--path", path, value)),
+      up: () => run("up", ...flags),
+    };
+  }
+  const runner = await localPulumi();
+  return {
+    stack,
+    say,
+    outputs: () => stackOutputs("local", runner, "npm start -- --real"),
+    configure: async (path, value) => succeeded(await local(["config", "set", "--path", path, value])),
+    up: () => local(["up", "--yes", "--skip-preview", "--suppress-outputs", ...flags]),
+  };
+}
+
+function succeeded(code: number): void {
+  if (code !== 0) throw new Error("The stack's settings could not be written; the reason is above.");
+}
+
+async function localPulumi(): Promise<Pulumi> {
+  const account = runningDaemon("account");
+  if (!account || !isRunning() || !existsSync(projectDirectory()))
+    throw new Error("The stack local does not run; start it: npm start -- --real");
+  const runner = engine(await obtainTools(["pulumi", "pulumi-language-nodejs"]), account.port);
+  // The kubeconfig's command asks the simulated account for a token.
+  Object.assign(process.env, runner.environment);
+  return (args) => pulumi(runner, args, { reject: false, stdin: "ignore" });
+}
