@@ -186,6 +186,9 @@ function demands({ elasticsearch, api, ingress }: Needs) {
   ].filter(({ count }) => count > 0);
 }
 
+/** What the scheduled snapshot's pod requests. */
+export const SNAPSHOT_POD = { cpu: "50m", memory: "64Mi" };
+
 /**
  * Refuses a quota of the application's namespace that its own pods could reach. While a rollout or a drain goes on, the
  * API's old pods count until they have ended, and each has its successor beside it: twice as many. Elasticsearch's don't,
@@ -195,11 +198,13 @@ export function quotaViolations({
   quota,
   elasticsearch,
   api,
-}: Pick<Config, "quota"> & Pick<Needs, "elasticsearch" | "api">): Violation[] {
+}: Pick<Config, "quota"> &
+  Pick<Needs, "api"> & { elasticsearch: Needs["elasticsearch"] & { snapshots?: object } }): Violation[] {
   if (!quota) return [];
   const pods = [
     { name: "elasticsearch", count: elasticsearch.replicas, requests: elasticsearch },
     { name: "backend", count: 2 * (api.autoscaling?.maxReplicas ?? api.replicas), requests: api },
+    ...(elasticsearch.snapshots ? [{ name: "elasticsearch-snapshots", count: 1, requests: SNAPSHOT_POD }] : []),
   ];
   const total = (of: "cpu" | "memory") =>
     pods.reduce((sum, { count, requests }) => sum + count * (parseQuantity(requests[of]) ?? 0), 0);

@@ -52,7 +52,12 @@ export = async (): Promise<Outputs> => {
     onCluster,
   );
   const snapshots =
-    config.snapshots && new Snapshots("snapshots", { ...config.snapshots, namespace, nodeSelector }, onCluster);
+    config.snapshots &&
+    new Snapshots(
+      "snapshots",
+      { ...config.snapshots, security: config.elasticsearch.security, namespace, nodeSelector },
+      onCluster,
+    );
   const elasticsearch = new Elasticsearch(
     "elasticsearch",
     {

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
+import { SNAPSHOT_POD } from "../capacity";
 import { ELASTICSEARCH_IMAGE, ELASTICSEARCH_LABELS, type SnapshotStore } from "./elasticsearch";
 import { TO_DNS } from "./namespace";
 
@@ -156,7 +157,7 @@ export class Snapshots extends pulumi.ComponentResource {
             readOnlyRootFilesystem: true,
             capabilities: { drop: ["ALL"] },
           },
-          resources: { requests: { cpu: "50m", memory: "64Mi" }, limits: { memory: "64Mi" } },
+          resources: { requests: SNAPSHOT_POD, limits: { memory: SNAPSHOT_POD.memory } },
         },
       ],
       volumes: [

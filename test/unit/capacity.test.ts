@@ -151,6 +151,11 @@ describe("quota of the application's namespace", () => {
   it("must have room for the API's old and new pods at once, and no more than is there need not be given", () => {
     assert.deepEqual(given(least), []);
     assert.deepEqual(quotaViolations(needs({})), []);
+    const snapshots = { elasticsearch: { ...elasticsearch("4Gi", "1").elasticsearch, snapshots: {} } };
+    assert.deepEqual(
+      given(least, snapshots).map(({ key }) => key),
+      ["hobnob:quota.cpu", "hobnob:quota.memory", "hobnob:quota.pods"],
+    );
   });
 
   it("must be refused where a rollout or a drain could reach it, each part by itself", () => {

@@ -711,6 +711,17 @@ const wrong: Wrong[] = [
     "pulumi config set --secret hobnob:registryPassword",
   ],
   [
+    "snapshots without the access key of their store",
+    (c) => {
+      c.elasticsearch = { snapshots: { bucket: "acme-snapshots", region: "ams3" } };
+      c.snapshotsSecretKey = "hidden";
+    },
+    "hobnob:snapshotsAccessKey",
+    "nothing",
+    "a secret, set with --secret (the command asks for its value)",
+    "pulumi config set --secret hobnob:snapshotsAccessKey",
+  ],
+  [
     "a private image without a password",
     (c) => {
       c.api = { image };

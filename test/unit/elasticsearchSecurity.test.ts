@@ -137,7 +137,10 @@ describe("Elasticsearch's security", () => {
         },
       ],
     });
-    assert.deepEqual(probe, { cluster: ["monitor"] });
+    assert.deepEqual(probe, {
+      cluster: ["monitor"],
+      indices: [{ names: ["*"], privileges: ["view_index_metadata", "indices:admin/settings/update"] }],
+    });
     assert.deepEqual(verify.cluster, ["monitor"]);
     assert.deepEqual(verify.indices, [
       { names: ["hobnob-verify-*"], privileges: ["create_index", "delete_index", ...indexPrivileges.slice(1)] },
