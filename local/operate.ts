@@ -25,16 +25,17 @@ export async function scaleDownStack([stack, replicas = "", ...flags]: string[],
 async function operatorOf(stack: string, flags: string[], local: Local): Promise<Operator> {
   const say = (line: string) => console.log(line);
   if (stack !== "local") {
-    const run = async (...args: string[]) => {
+    const run = async (file: string, ...args: string[]) => {
       const settings = { cwd: cloneDirectory, stdio: "inherit", reject: false } as const;
-      return (await execa("pulumi", [...args, "--stack", stack], settings)).exitCode ?? 1;
+      return (await execa(file, args, settings)).exitCode ?? 1;
     };
     return {
       stack,
       say,
-      outputs: () => stackOutputs(stack, pulumiIn(cloneDirectory), `pulumi up --stack ${stack}`),
-      configure: async (path, value) => succeeded(await run("config", "set", "--path", path, value)),
-      up: () => run("up", ...flags),
+      outputs: () => stackOutputs(stack, pulumiIn(cloneDirectory), `npm run stack -- ${stack} up`),
+      configure: async (path, value) =>
+        succeeded(await run("pulumi", "config", "set", "--path", path, value, "--stack", stack)),
+      up: () => run("npm", "run", "--silent", "stack", "--", stack, "up", ...flags),
     };
   }
   const runner = await localPulumi();
