@@ -9,7 +9,7 @@ import { autoscaling, captureStack } from "./stacks";
 
 const POLICY = "kubernetes:networking.k8s.io/v1:NetworkPolicy";
 const NAMESPACE = "kubernetes:core/v1:Namespace";
-const WORKLOADS = ["Deployment", "StatefulSet", "DaemonSet"].map((kind) => `kubernetes:apps/v1:${kind}`);
+const WORKLOADS = /:(Deployment|StatefulSet|DaemonSet|Job|CronJob)$/;
 
 const pod = (
   name: string,
@@ -61,9 +61,9 @@ interface Container {
 /** Each workload's pods. */
 function workloads(graph: Captured[]): Peer[] {
   return graph
-    .filter(({ type }) => WORKLOADS.includes(type))
+    .filter(({ type }) => WORKLOADS.test(type))
     .map(({ name, inputs: { metadata, spec } }) => {
-      const { template } = spec;
+      const { template } = spec.jobTemplate?.spec ?? spec;
       const ports = template.spec.containers.flatMap((container: Container) => container.ports ?? []);
       const numbers = ports.map((port: { name: string; containerPort: number }) => [port.name, port.containerPort]);
       return pod(name, metadata.namespace, template.metadata.labels, Object.fromEntries(numbers));
