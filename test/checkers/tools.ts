@@ -30,7 +30,10 @@ const KUBE_SCORE: Origin = {
   version: "1.20.0",
 };
 
-/** https://github.com/zegl/kube-score/blob/v1.20.0/README_CHECKS.md */
+/**
+ * https://github.com/zegl/kube-score/blob/v1.20.0/README_CHECKS.md
+ * @throws ToolError where there is no Go to build it with.
+ */
 export async function kubeScore(file: string): Promise<Report> {
   const tools = await obtain({ "kube-score": KUBE_SCORE }, ["kube-score"]);
   const { stdout } = await execa(tools["kube-score"].path, ["score", "--output-format", "json", file], {
@@ -62,7 +65,10 @@ interface ScoredObject {
   }[];
 }
 
-/** https://www.checkov.io/5.Policy%20Index/kubernetes.html */
+/**
+ * https://www.checkov.io/5.Policy%20Index/kubernetes.html
+ * @throws ToolError without Python, or where its packages can't be had.
+ */
 export async function checkov(file: string): Promise<Report> {
   const python = await checkovPython();
   // Without the last one it asks its maker's service for links and severities.
@@ -98,16 +104,4 @@ async function checkovPython(): Promise<string> {
   await run(python, ["-m", "pip", "install", "--quiet", "--no-deps", "--no-input", "--requirement", requirements]);
   writeFileSync(complete, "");
   return python;
-}
-
-/** Why the checkers can't be had on this machine; undefined where they can. */
-export async function missing(): Promise<string | undefined> {
-  for (const [command, args] of [
-    ["go", ["version"]],
-    ["python3", ["-c", "import ensurepip, venv"]],
-  ] as const) {
-    const { failed } = await execa(command, args, { reject: false });
-    if (failed) return `${command} is not on the PATH, or lacks what makes a checker of its packages`;
-  }
-  return undefined;
 }

@@ -257,6 +257,12 @@ describe("existing cluster", () => {
   const existing = (context: string, nodes = 1, cilium = false) =>
     cluster({ provider: "existing", context, nodes, cilium, storageProvisioner: "k8s.io/minikube-hostpath" });
 
+  it("must have its API server named by ports, unless it is said to have Cilium, as DOKS has", async () => {
+    assert.equal((await existing("minikube")).made.apiServer, "ports");
+    assert.equal((await existing("minikube", 1, true)).made.apiServer, "cilium");
+    assert.equal((await cluster(config)).made.apiServer, "cilium");
+  });
+
   it("must be reached by its own context alone, with its files inside", async () => {
     const { graph } = await existing("minikube");
     assert.deepEqual(
