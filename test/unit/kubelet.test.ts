@@ -295,8 +295,14 @@ describe("the kubelet of real pods", () => {
     start(podOf({ restartPolicy: "Never", containers: [container("exit 4")] }));
     await until("failed", () => status().phase === "Failed");
     assert.equal(main()?.state?.terminated?.exitCode, 4);
-    start(podOf({ restartPolicy: "OnFailure", containers: [container("exit 0")] }, "two"));
+    // What it leaves running ends with it.
+    start(podOf({ restartPolicy: "OnFailure", containers: [container("sleep 600 & exit 0")] }, "two"));
     await until("succeeded", () => status().phase === "Succeeded");
+    const initContainers = [container("exit 4", { name: "first" })];
+    start(podOf({ restartPolicy: "Never", initContainers, containers: [container("sleep 60")] }, "three"));
+    await until("failed", () => status().phase === "Failed");
+    await sleep(200);
+    assert.equal(main()?.state?.running, undefined);
   });
 
   it("must end what a killed kubelet left, and never a stranger with the same process id", async () => {
