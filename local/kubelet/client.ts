@@ -7,7 +7,7 @@ import { loopback } from "./names";
 /** Where a real pod's port is reached from this machine, `http://127.…:PORT`. */
 export const podUrl = ({ status }: V1Pod, port: number): string => `http://${loopback(status?.podIP ?? "")}:${port}`;
 
-export interface Answer {
+interface Answer {
   status: number;
   /** Parsed, where it is JSON. */
   // biome-ignore lint/suspicious/noExplicitAny: answers have as many shapes as there are calls
@@ -16,7 +16,7 @@ export interface Answer {
   url: string;
 }
 
-export interface Counts {
+interface Counts {
   sent: number;
   /** No answer, or one of 500 and more. */
   failed: number;

@@ -18,7 +18,7 @@ import { execa } from "execa";
 import getPort from "get-port";
 import { adminKubeconfig } from "../../local/cluster";
 import { requireRealPods } from "../../local/kubelet/choice";
-import { type Counts, podUrl, ServiceClient } from "../../local/kubelet/client";
+import { podUrl, ServiceClient } from "../../local/kubelet/client";
 import { cloneDirectory } from "../../local/paths";
 import { obtainTools } from "../../local/tools";
 import { recordFigures } from "../figures";
@@ -73,6 +73,17 @@ describe("real processes behind the pods", function () {
   };
   // biome-ignore lint/suspicious/noExplicitAny: answers have as many shapes as there are calls
   const ask = async (url: string, path: string): Promise<any> => (await fetch(url + path)).json();
+
+  const under = async (what: string, work: () => Promise<unknown>): Promise<void> => {
+    const load = backend.load("/users?query=lovelace");
+    await work();
+    await whole();
+    const { sent, failed, reasons } = await load.stop();
+    figures[`${what}, requests sent`] = sent;
+    figures[`${what}, requests failed`] = failed;
+    console.log(`      ${what}: ${sent} sent, ${failed} failed`);
+    assert.deepEqual(reasons, []);
+  };
 
   before("npm start -- --real", async function () {
     process.env.HOBNOB_LOCAL_STATE = state;
@@ -159,17 +170,19 @@ describe("real processes behind the pods", function () {
     assert.equal(container(after).lastState?.terminated?.exitCode, 137);
   });
 
-  it("must end a deleted pod's process, and give its successor the same disk", async () => {
-    const before = await pod("elasticsearch-1");
-    const id = processOf(before);
+  it("must end deleted pods' processes, fail no request meanwhile, and give a successor the same disk", async () => {
     const node = async () => (await ask(podUrl(await pod("elasticsearch-1"), 9200), "/_nodes/_local")).nodes;
     const [nodeId] = Object.keys(await node());
-    await core.deleteNamespacedPod({ namespace, name: "elasticsearch-1" });
-    await until("another pod is ready", async () => {
-      const now = await pod("elasticsearch-1");
-      return now.metadata?.uid !== before.metadata?.uid && isReady(now);
+    const before = [await pod("elasticsearch-1"), (await podsOf("backend"))[0] as V1Pod];
+    await under("pods deleted", async () => {
+      for (const { metadata } of before) await core.deleteNamespacedPod({ namespace, name: metadata?.name ?? "" });
+      await until("both are gone, and elasticsearch-1 is ready again", async () => {
+        const now = [...(await podsOf("elasticsearch")), ...(await podsOf("backend"))];
+        const old = now.some((each) => before.some(({ metadata }) => metadata?.uid === each.metadata?.uid));
+        return !old && isReady(await pod("elasticsearch-1"));
+      });
     });
-    assert.equal(isAlive(id), false);
+    assert.deepEqual(before.map(processOf).filter(isAlive), []);
     assert.deepEqual(Object.keys(await node()), [nodeId]);
     const { status } = await pod("elasticsearch-1");
     assert.equal(status?.initContainerStatuses?.[0]?.state?.terminated?.exitCode, 0);
@@ -189,25 +202,13 @@ describe("real processes behind the pods", function () {
     assert.equal(container(await pod(one?.metadata?.name ?? "")).restartCount, container(one as V1Pod).restartCount);
   });
 
-  it("must fail no request while pods are rolled, drained and deleted", async () => {
-    const under = async (what: string, work: () => Promise<unknown>, through = backend): Promise<Counts> => {
-      const load = through.load("/users?query=lovelace");
-      await work();
-      await whole();
-      const counts = await load.stop();
-      figures[`${what}, requests sent`] = counts.sent;
-      figures[`${what}, requests failed`] = counts.failed;
-      console.log(`      ${what}: ${counts.sent} sent, ${counts.failed} failed`);
-      return counts;
-    };
-    const rolled = await under("rollout", async () => {
+  it("must fail no request while the API is rolled and a machine is drained", async () => {
+    await under("rollout", async () => {
       await kubectl("rollout", "restart", "deployment/backend");
       await kubectl("rollout", "status", "deployment/backend");
     });
-    assert.deepEqual(rolled.reasons, []);
-
     const { spec } = await pod("elasticsearch-0");
-    const drained = await under("drain", async () => {
+    await under("drain", async () => {
       await kubectl(
         "drain",
         spec?.nodeName ?? "",
@@ -218,17 +219,6 @@ describe("real processes behind the pods", function () {
       );
       await kubectl("uncordon", spec?.nodeName ?? "");
     });
-    assert.deepEqual(drained.reasons, []);
-
-    const deleted = await under("pod deleted", async () => {
-      const [one] = await podsOf("backend");
-      await core.deleteNamespacedPod({ namespace, name: one?.metadata?.name ?? "" });
-      await until(
-        "it is gone",
-        async () => !(await podsOf("backend")).some(({ metadata }) => metadata?.uid === one?.metadata?.uid),
-      );
-    });
-    assert.deepEqual(deleted.reasons, []);
   });
 
   it("must fail no request of a client that asks the next endpoint, when a process is killed", async () => {
