@@ -1,4 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
+import { parseQuantity } from "./capacity";
+import { ELASTICSEARCH_IMAGE } from "./components/elasticsearch";
 import type { Config } from "./config";
 import { keyName, type Path, setCommand, show, type Violation } from "./violations";
 
@@ -12,6 +14,10 @@ export interface PreviousRun {
   zone?: string;
   /** Storage class of Elasticsearch's disks. */
   className?: string;
+  /** Size of Elasticsearch's disks. */
+  diskSize?: string;
+  /** Elasticsearch's image. */
+  elasticsearchImage?: string;
   protect?: boolean;
   deleteZone?: boolean;
 }
@@ -33,12 +39,15 @@ export function fromState(state: Record<string, { outputs?: Outputs }>): Previou
   const cluster = outputsOf("digitalocean:index/kubernetesCluster:KubernetesCluster");
   const vpcCidr = outputsOf("hobnob:platform:DigitalOceanCluster$digitalocean:index/vpc:Vpc")?.ipRange;
   const elasticsearch = outputsOf("hobnob:platform:Elasticsearch$kubernetes:apps/v1:StatefulSet");
+  const disk = outputsOf("hobnob:platform:Elasticsearch$kubernetes:core/v1:PersistentVolumeClaimPatch");
   const { protect, deleteZone } = outputsOf("hobnob:platform:Protection") ?? {};
   return {
     cluster: cluster && { name: cluster.name, region: cluster.region, size: cluster.nodePool?.size, vpcCidr },
     context: outputsOf("hobnob:platform:ExistingCluster$pulumi:providers:kubernetes")?.clusterIdentifier,
     zone: outputsOf("hobnob:platform:Zone$digitalocean:index/domain:Domain")?.name,
     className: elasticsearch?.spec?.volumeClaimTemplates?.[0]?.spec?.storageClassName,
+    diskSize: disk?.spec?.resources?.requests?.storage,
+    elasticsearchImage: elasticsearch?.spec?.template?.spec?.containers?.[0]?.image,
     protect,
     deleteZone,
   };
@@ -46,7 +55,13 @@ export function fromState(state: Record<string, { outputs?: Outputs }>): Previou
 
 /** What the configuration would have this run lose: the engine would find out half-way, or never. */
 export function lossViolations(config: Config, previous: PreviousRun): Violation[] {
-  return [...clusterLoss(config, previous), ...zoneLoss(config, previous), ...disksLoss(config, previous)];
+  return [
+    ...clusterLoss(config, previous),
+    ...zoneLoss(config, previous),
+    ...disksLoss(config, previous),
+    ...smallerDisks(config, previous),
+    ...versionLoss(previous),
+  ];
 }
 
 /** Another cluster beside the one that has its name is refused by the account, and one in its place begins empty. */
@@ -87,6 +102,44 @@ function disksLoss(config: Config, previous: PreviousRun): Violation[] {
   if (className === previous.className) return [];
   const allowed = `the class of Elasticsearch's disks; another one after a \`pulumi up\` that only sets ${guard} to false`;
   return [keep(["storage", "className"], className, previous.className, allowed)];
+}
+
+/** The API server would refuse it too, for each claim, but only once what goes before has been changed. */
+function smallerDisks({ elasticsearch }: Config, { diskSize: made }: PreviousRun): Violation[] {
+  const { diskSize } = elasticsearch;
+  if (made === undefined || Number(parseQuantity(diskSize)) >= Number(parseQuantity(made))) return [];
+  return [keep(["elasticsearch", "diskSize"], diskSize, made, "or more, as the disks have that: no disk can shrink")];
+}
+
+/**
+ * Elasticsearch does not start on disks of a newer version, nor of one that is more than a major version older.
+ * https://www.elastic.co/docs/deploy-manage/upgrade/deployment-or-cluster
+ */
+export function versionLoss({ elasticsearchImage: made }: PreviousRun, wanted = ELASTICSEARCH_IMAGE): Violation[] {
+  const [from, to] = [made, wanted].map((image) =>
+    /:(\d+)\.(\d+)\.(\d+)/
+      .exec(image ?? "")
+      ?.slice(1)
+      .map(Number),
+  );
+  if (!from || !to) return [];
+  const [major = 0, minor = 0, patch = 0] = from;
+  const [toMajor = 0, toMinor = 0, toPatch = 0] = to;
+  const refuse = (allowed: string, command: string): Violation[] => [
+    { key: "the Elasticsearch image in components/elasticsearch.ts", given: to.join("."), allowed, command },
+  ];
+  if ((toMajor - major || toMinor - minor || toPatch - patch) < 0)
+    return refuse(
+      `${from.join(".")}, which its disks have, or newer`,
+      `npm run restore -- ${pulumi.getStack()}   # on a new cluster of the older version`,
+    );
+  const isLast = major !== 8 || minor >= 19;
+  if (toMajor > major + 1 || (toMajor === major + 1 && !isLast))
+    return refuse(
+      `the last ${major}.x first, as its disks have ${from.join(".")}`,
+      `pulumi up --stack ${pulumi.getStack()}   # with the last ${major}.x`,
+    );
+  return [];
 }
 
 /** What guards the data: switched off in this very run, it still does. */

@@ -14,6 +14,10 @@ const PARTS: Record<string, { title: string; shown: string }> = {
     shown:
       "Disks, memory, version, scale and restarts, each in its order, against real Elasticsearch processes while documents were written.",
   },
+  "elasticsearch-platform": {
+    title: "The same orders as updates of the whole platform",
+    shown: "Memory, disks and scale by `pulumi up` and `npm run scale-down`, with real nodes behind the pods.",
+  },
   "real-processes": {
     title: "Real processes behind the pods",
     shown: "Requests through the Services' endpoints during a rollout, a drain and a kill, answered by real processes.",

@@ -16,7 +16,7 @@ import { account, type Engine, engine, prepareProject, pulumi, recoverRun } from
 import { backendRepository } from "./kubelet/backend";
 import { giveBackPods, requireRealPods } from "./kubelet/choice";
 import { runsRealPods, setRealPods } from "./kubelet/kwok";
-import { scaleDownStack } from "./operate";
+import { restoreFor, scaleDownStack } from "./operate";
 import { cloneDirectory, stateDirectory } from "./paths";
 import { previewOffline } from "./preview";
 import { rotateStack } from "./rotate";
@@ -32,6 +32,7 @@ npm run preview -- dev|prod     preview that stack offline, against a simulated 
 npm run verify -- <stack>       check a deployed stack: any, or local
 npm run rotate -- <stack> elasticsearch|registry|registry-pull|cluster    change its passwords
 npm run scale-down -- <stack> <n>  take the last Elasticsearch nodes out: any stack, or local
+npm run restore -- <stack>      list its Elasticsearch snapshots; with one's name, restore it
 npm stop                        stop every process, keep the state
 npm run reset                   back to nothing
 npm test                        checks, unit tests, tests on the embedded platform
@@ -64,6 +65,7 @@ const commands: Record<string, (args: string[]) => Promise<number>> = {
   verify: verifyStack,
   rotate: rotateStack,
   "scale-down": (args) => scaleDownStack(args, local),
+  restore: (args) => restoreFor(args, local),
   test: runTests,
   help: async () => {
     console.log(help);

@@ -1,5 +1,8 @@
 import { existsSync } from "node:fs";
+import { createInterface } from "node:readline/promises";
+import { parseArgs } from "node:util";
 import { execa } from "execa";
+import { restoreStack } from "../operations/restoreStack";
 import { type Operator, scaleDown } from "../operations/scaleDown";
 import { type Pulumi, pulumiIn, stackOutputs } from "../verify/stack";
 import { isRunning } from "./cluster";
@@ -19,6 +22,30 @@ export async function scaleDownStack([stack, replicas = "", ...flags]: string[],
         "For example: npm run scale-down -- prod 3",
     );
   return scaleDown(await operatorOf(stack, flags, local), Number(replicas));
+}
+
+/** `npm run restore -- <stack> [<snapshot> [--indices a,b] [--replace] [--yes]]` */
+export async function restoreFor(args: string[], local: Local): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { indices: { type: "string" }, replace: { type: "boolean" }, yes: { type: "boolean" } },
+  });
+  const [stack, snapshot, ...more] = positionals;
+  if (!stack || more.length > 0)
+    throw new Error(
+      "A stack is needed, and to restore one of its snapshots. For example: npm run restore -- prod, which lists them; " +
+        "npm run restore -- prod snapshot-20261121-020000 --indices users",
+    );
+  const { outputs, say } = await operatorOf(stack, [], local);
+  const wishes = { snapshot, indices: values.indices?.split(","), replace: values.replace };
+  return restoreStack(await outputs(), wishes, { say, confirm: async (question) => values.yes || confirmed(question) });
+}
+
+async function confirmed(question: string): Promise<boolean> {
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  const answer = await terminal.question(`${question} (yes/no) `).finally(() => terminal.close());
+  return answer === "yes";
 }
 
 /** Of `local` by the clone's own commands, of any other stack with its user's own pulumi. */

@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
 import * as pulumi from "@pulumi/pulumi";
 import type { Config } from "../../config";
-import { fromState, lossViolations, type PreviousRun } from "../../previousRun";
+import { fromState, lossViolations, type PreviousRun, versionLoss } from "../../previousRun";
 import { config as cluster } from "./clusterConfig";
 
 const made: PreviousRun = {
   cluster: { name: "hobnob-dev", region: "fra1", size: "s-2vcpu-4gb", vpcCidr: "10.10.0.0/20" },
   zone: "example.com",
   className: "hobnob-block-storage",
+  diskSize: "10Gi",
+  elasticsearchImage: "elasticsearch:9.5.3",
   protect: false,
   deleteZone: false,
 };
@@ -15,10 +17,13 @@ const made: PreviousRun = {
 const existing = { provider: "existing", context: "kind-one" };
 
 /** The configuration with which `made` was made, and changes to it. */
-const config = (changes: { domain?: string; cluster?: object; dns?: object; storage?: object } = {}) =>
+const config = (
+  changes: { domain?: string; cluster?: object; dns?: object; storage?: object; elasticsearch?: object } = {},
+) =>
   ({
     domain: "example.com",
     storage: { className: "hobnob-block-storage" },
+    elasticsearch: { diskSize: "10Gi" },
     ...changes,
     cluster: { ...cluster, ...changes.cluster },
     dns: { zone: "create", deleteZone: false, ...changes.dns },
@@ -42,6 +47,27 @@ describe("what an earlier run made", () => {
     assert.deepEqual(lossViolations(config({ cluster: { ...existing } }), fromState({})), []);
   });
 
+  it("must keep its disks' size, or get more", () => {
+    assert.deepEqual(refused({ elasticsearch: { diskSize: "9Gi" } }), [set("elasticsearch.diskSize", "10Gi")]);
+    assert.deepEqual(refused({ elasticsearch: { diskSize: "10240Mi" } }), []);
+    assert.deepEqual(refused({ elasticsearch: { diskSize: "20Gi" } }), []);
+  });
+
+  for (const [made, wanted, allowed] of [
+    ["9.5.3", "9.5.2", "9.5.3, which its disks have, or newer"],
+    ["9.5.3", "8.19.21", "9.5.3, which its disks have, or newer"],
+    ["8.18.0", "9.5.3", "the last 8.x first, as its disks have 8.18.0"],
+    ["7.17.0", "9.5.3", "the last 7.x first, as its disks have 7.17.0"],
+    ["8.19.21", "9.5.3", undefined],
+    ["9.5.3", "9.6.0", undefined],
+    ["9.5.3", "10.0.0", undefined],
+  ] as const) {
+    it(`must ${allowed ? "not be" : "be"} upgraded from Elasticsearch ${made} to ${wanted}`, () => {
+      const [violation] = versionLoss({ elasticsearchImage: `elasticsearch:${made}` }, `elasticsearch:${wanted}`);
+      assert.equal(violation?.allowed, allowed);
+    });
+  }
+
   it("must be read from the state, by the types of the resources", () => {
     const of = (type: string, outputs: object) => ({ [`urn:pulumi:dev::hobnob::${type}::name`]: { outputs } });
     const volumeClaimTemplates = [{ spec: { storageClassName: "hobnob-block-storage" } }];
@@ -53,7 +79,12 @@ describe("what an earlier run made", () => {
       }),
       ...of("hobnob:platform:DigitalOceanCluster$digitalocean:index/vpc:Vpc", { ipRange: "10.10.0.0/20" }),
       ...of("hobnob:platform:Zone$digitalocean:index/domain:Domain", { name: "example.com" }),
-      ...of("hobnob:platform:Elasticsearch$kubernetes:apps/v1:StatefulSet", { spec: { volumeClaimTemplates } }),
+      ...of("hobnob:platform:Elasticsearch$kubernetes:apps/v1:StatefulSet", {
+        spec: { volumeClaimTemplates, template: { spec: { containers: [{ image: "elasticsearch:9.5.3" }] } } },
+      }),
+      ...of("hobnob:platform:Elasticsearch$kubernetes:core/v1:PersistentVolumeClaimPatch", {
+        spec: { resources: { requests: { storage: "10Gi" } } },
+      }),
       ...of("hobnob:platform:Protection", { protect: false, deleteZone: false }),
     };
     assert.deepEqual(fromState(state), { ...made, context: undefined });
