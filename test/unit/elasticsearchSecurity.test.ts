@@ -189,7 +189,7 @@ describe("Elasticsearch's security", () => {
     const { spec } = find(graph, "kubernetes:apps/v1:Deployment").inputs.spec.template;
     const secretName = "elasticsearch-security-backend-0a1b2c3d";
     assert.deepEqual(spec.volumes, [{ name: "elasticsearch", secret: { secretName, defaultMode: 0o440 } }]);
-    assert.equal(spec.securityContext.fsGroup, 1000);
+    assert.equal(spec.securityContext.fsGroup, 10001);
     const [{ volumeMounts, env }] = spec.containers;
     const mountPath = "/var/run/secrets/elasticsearch";
     assert.deepEqual(volumeMounts, [{ name: "elasticsearch", mountPath, readOnly: true }]);
