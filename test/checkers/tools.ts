@@ -98,7 +98,7 @@ async function checkovPython(): Promise<string> {
   rmSync(directory, { recursive: true, force: true });
   const run = async (command: string, args: string[]) => {
     const result = await execa(command, args, { all: true, reject: false });
-    if (result.failed) throw new ToolError(`checkov can't be installed (${command} ${args[0]} …):\n${result.all}`);
+    if (result.failed) throw new ToolError(`checkov can't be installed: ${result.all?.trim().split("\n").at(-1)}`);
   };
   await run("python3", ["-m", "venv", directory]);
   await run(python, ["-m", "pip", "install", "--quiet", "--no-deps", "--no-input", "--requirement", requirements]);
