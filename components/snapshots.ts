@@ -91,6 +91,7 @@ export class Snapshots extends pulumi.ComponentResource {
       child,
     );
 
+    const account = new k8s.core.v1.ServiceAccount(name, { metadata, automountServiceAccountToken: false }, child);
     new k8s.batch.v1.CronJob(
       name,
       {
@@ -109,7 +110,10 @@ export class Snapshots extends pulumi.ComponentResource {
               backoffLimit: 2,
               // The next one is due by then at the latest, and would be held back.
               activeDeadlineSeconds: 6 * 3600,
-              template: { metadata: { labels: SNAPSHOTS_LABELS }, spec: this.podSpec(args, files.metadata.name) },
+              template: {
+                metadata: { labels: SNAPSHOTS_LABELS },
+                spec: this.podSpec(args, account, files.metadata.name),
+              },
             },
           },
         },
@@ -119,11 +123,16 @@ export class Snapshots extends pulumi.ComponentResource {
     this.registerOutputs();
   }
 
-  private podSpec(args: SnapshotsArgs, files: pulumi.Output<string>): k8s.types.input.core.v1.PodSpec {
+  private podSpec(
+    args: SnapshotsArgs,
+    account: k8s.core.v1.ServiceAccount,
+    files: pulumi.Output<string>,
+  ): k8s.types.input.core.v1.PodSpec {
     // Each cluster in a bucket needs a path of its own.
     const settings = { bucket: args.bucket, base_path: pulumi.getStack() };
     return {
       restartPolicy: "Never",
+      serviceAccountName: account.metadata.name,
       automountServiceAccountToken: false,
       enableServiceLinks: false,
       nodeSelector: args.nodeSelector,

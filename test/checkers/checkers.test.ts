@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { stringify } from "yaml";
 import { ToolError } from "../../local/build";
 import { recordFigures } from "../figures";
-import { autoscaling, captureStack } from "../unit/stacks";
+import { captureStack, everything } from "../unit/stacks";
 import { type Suppressed, suppressed } from "./suppressed";
 import { checkov, type Finding, kubeScore, type Report } from "./tools";
 
@@ -14,7 +14,7 @@ type Manifest = any;
 
 /** Every Kubernetes object of the stack `prod`, with all that is optional in it. */
 async function manifests(): Promise<Manifest[]> {
-  const graph = await captureStack("prod", autoscaling);
+  const graph = await captureStack("prod", everything);
   return graph
     .filter(({ type }) => type.startsWith("kubernetes:"))
     .map(({ name, inputs }) => ({ ...inputs, metadata: { name, ...inputs.metadata } }));

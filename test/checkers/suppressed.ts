@@ -14,6 +14,8 @@ const HOST_SETTINGS = ["DaemonSet/elasticsearch-host-settings/elasticsearch-host
 const CONTROLLER = ["Deployment/nginx-ingress/nginx-ingress"];
 const ELASTICSEARCH = ["StatefulSet/hobnob/elasticsearch"];
 
+const SNAPSHOTS = ["CronJob/hobnob/elasticsearch-snapshots"];
+
 const NO_CPU_LIMIT = "Requests share the CPU out; a limit would only slow a pod down while its machine is idle.";
 const PULL_IF_ABSENT =
   "Images are named by digest or by an exact version; Always would stop every restart while a registry is away.";
@@ -42,10 +44,10 @@ export const suppressed: Suppressed[] = [
   {
     tool: "kube-score",
     check: "container-security-context-user-group-id",
-    objects: [...ELASTICSEARCH, ...CONTROLLER],
+    objects: [...ELASTICSEARCH, ...SNAPSHOTS, ...CONTROLLER],
     reason: OWN_USER,
   },
-  { tool: "checkov", check: "CKV_K8S_40", objects: [...ELASTICSEARCH, ...CONTROLLER], reason: OWN_USER },
+  { tool: "checkov", check: "CKV_K8S_40", objects: [...ELASTICSEARCH, ...SNAPSHOTS, ...CONTROLLER], reason: OWN_USER },
   {
     tool: "kube-score",
     check: "deployment-has-host-podantiaffinity",
@@ -80,7 +82,7 @@ export const suppressed: Suppressed[] = [
   {
     tool: "checkov",
     check: "CKV_K8S_43",
-    objects: [...ELASTICSEARCH, ...CONTROLLER, ...HOST_SETTINGS, "Deployment/kube-system/metrics-server"],
+    objects: [...ELASTICSEARCH, ...SNAPSHOTS, ...CONTROLLER, ...HOST_SETTINGS, "Deployment/kube-system/metrics-server"],
     reason: EXACT_VERSION,
   },
   ...["container-security-context-privileged", "container-security-context-user-group-id"].map((check) => ({

@@ -1,14 +1,9 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
-import { join } from "node:path";
-import { parse } from "yaml";
 import { availability } from "../../policy/availability";
 import { exceptions } from "../../policy/exceptions";
 import { rules, violations } from "../../policy/policies";
 import { type Resource, UNKNOWN } from "../../policy/resources";
-import { capture } from "./graph";
+import { captureStack, everything } from "./stacks";
 
 // biome-ignore lint/suspicious/noExplicitAny: inputs have as many shapes as there are resource types
 type Props = any;
@@ -676,67 +671,22 @@ describe("policies", () => {
 });
 
 describe("the stacks of this repository", () => {
-  const environment = { ...process.env };
-  let server: Server;
-
-  before(async () => {
-    const names = ["s-2vcpu-4gb", "s-4vcpu-8gb"];
-    const answers: Record<string, object> = {
-      "/v2/kubernetes/options": {
-        options: {
-          versions: [{ slug: "1.36.3-do.0" }],
-          regions: [{ slug: "fra1" }],
-          sizes: names.map((slug) => ({ slug })),
-        },
-      },
-      "/v2/kubernetes/clusters": { kubernetes_clusters: [] },
-      "/v2/vpcs": { vpcs: [{ name: "default-fra1", region: "fra1", ip_range: "10.114.0.0/20", default: true }] },
-    };
-    server = createServer((request, response) => {
-      const answer = answers[new URL(request.url ?? "", "http://account").pathname];
-      response.writeHead(answer ? 200 : 404, { "content-type": "application/json" }).end(JSON.stringify(answer ?? {}));
-    }).listen(0, "127.0.0.1");
-    await new Promise((resolve) => server.once("listening", resolve));
-    process.env.DIGITALOCEAN_TOKEN = "test";
-    process.env.DIGITALOCEAN_API_URL = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  });
-
-  after(() => {
-    process.env = environment;
-    server.close();
-  });
-
-  const clone = join(__dirname, "..", "..");
-  async function graph(stack: string, preview: boolean, more: Record<string, string> = {}): Promise<Resource[]> {
-    const { config: given } = parse(readFileSync(join(clone, `Pulumi.${stack}.yaml`), "utf8")) as {
-      config: Record<string, unknown>;
-    };
-    const text = (value: unknown) => (typeof value === "string" ? value : JSON.stringify(value));
-    const config = Object.fromEntries(Object.entries(given).map(([key, value]) => [key, text(value)]));
-    const secrets = { "hobnob:registryPassword": "a secret of the test" };
-    const captured = await capture(() => (require("../../index") as () => Promise<unknown>)(), {
-      stack,
-      preview,
-      config: { ...config, ...secrets, ...more },
-      secretKeys: Object.keys(secrets),
-    });
+  type Stack = Parameters<typeof captureStack>[0];
+  async function graph(stack: Stack, preview: boolean, more: Record<string, unknown> = {}): Promise<Resource[]> {
+    const captured = await captureStack(stack, more, { preview });
     return captured.map(({ inputs, ...one }) => ({ ...one, props: inputs }));
   }
 
-  const autoscaling = { "hobnob:api": JSON.stringify({ autoscaling: { minReplicas: 3, maxReplicas: 6 } }) };
-  const hostPorts = {
-    "hobnob:ingress": JSON.stringify({ expose: "HostPort" }),
-    "hobnob:dns": JSON.stringify({ zone: "none" }),
-  };
+  const hostPorts = { "hobnob:ingress": { expose: "HostPort" }, "hobnob:dns": { zone: "none" } };
   const titles = new Map<object, string>([
-    [autoscaling, " with autoscaling"],
+    [everything, " with everything"],
     [hostPorts, " with host ports"],
   ]);
   const stacks = [
     ["dev", {}],
     ["local", {}],
     ["prod", {}],
-    ["prod", autoscaling],
+    ["prod", everything],
     ["dev", hostPorts],
   ] as const;
 
@@ -748,7 +698,7 @@ describe("the stacks of this repository", () => {
 
   it("must need every exception that is written down", async () => {
     for (const [all, needed] of [
-      [await graph("prod", false, autoscaling), exceptions.filter(({ bySettings }) => !bySettings)],
+      [await graph("prod", false, everything), exceptions.filter(({ bySettings }) => !bySettings)],
       [await graph("dev", false, hostPorts), exceptions.filter(({ bySettings }) => bySettings)],
     ] as const)
       for (const exception of needed) {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { recordFigures } from "../figures";
 import type { Captured } from "./graph";
 import { allowed, type Connection, type Peer } from "./reach";
-import { autoscaling, captureStack } from "./stacks";
+import { captureStack, everything } from "./stacks";
 
 const POLICY = "kubernetes:networking.k8s.io/v1:NetworkPolicy";
 const NAMESPACE = "kubernetes:core/v1:Namespace";
@@ -118,8 +118,13 @@ const DEV = [
   "ingress → backend: 8080, 8100",
 ];
 
+/** A store has no address of its own: Elasticsearch reaches whatever is no pod, on the store's port alone. */
 const PROD = [
   ...DEV,
+  "elasticsearch → world: 443",
+  "snapshots → DNS cache: 53",
+  "snapshots → DNS: 53",
+  "snapshots → elasticsearch: 9200",
   ...PUBLIC.map((from) => `${from} → metrics-server: 10250`),
   "metrics-server → API server: 443, 12345",
   "metrics-server → machines: 10250",
@@ -157,7 +162,7 @@ const existing = {
 describe("reachability", () => {
   const stacks: [string, () => Promise<Captured[]>, string[]][] = [
     ["dev", () => captureStack("dev"), DEV],
-    ["prod with a metrics server", () => captureStack("prod", autoscaling), PROD],
+    ["prod with everything", () => captureStack("prod", everything), PROD],
     ["an existing cluster", () => withKubeconfig(() => captureStack("dev", existing)), EXISTING],
   ];
   const figures: Record<string, number> = {};
@@ -172,7 +177,7 @@ describe("reachability", () => {
     });
 
   it("must be denied by default in every namespace of the platform", async () => {
-    const graph = await captureStack("prod", autoscaling);
+    const graph = await captureStack("prod", everything);
     const namespaces = graph.filter(({ type }) => type === NAMESPACE).map(({ inputs }) => inputs.metadata.name);
     const denied = graph
       .filter(({ type, inputs }) => type === POLICY && inputs.metadata.name === "default-deny")

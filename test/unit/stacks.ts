@@ -4,6 +4,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { parse } from "yaml";
+import { secretKeys } from "../../config";
 import { type Captured, type CaptureOptions, capture } from "./graph";
 
 /** What the preflight asks of an account that has nothing yet. */
@@ -19,7 +20,10 @@ const account: Record<string, object> = {
   "/v2/vpcs": { vpcs: [{ name: "default-fra1", region: "fra1", ip_range: "10.114.0.0/20", default: true }] },
 };
 
-const secrets = { "hobnob:registryPassword": "a secret of the test" };
+const secrets = Object.fromEntries(secretKeys.map((name) => [`hobnob:${name}`, "a secret of the test"]));
+
+const settings = (stack: string): Record<string, object> =>
+  parse(readFileSync(join(__dirname, `../../Pulumi.${stack}.yaml`), "utf8")).config;
 
 /**
  * The graph of a stack as its own settings have it.
@@ -30,8 +34,7 @@ export async function captureStack(
   more: Record<string, unknown> = {},
   options: Pick<CaptureOptions, "preview"> = {},
 ): Promise<Captured[]> {
-  const { config } = parse(readFileSync(join(__dirname, `../../Pulumi.${stack}.yaml`), "utf8"));
-  const all = Object.entries({ ...config, ...secrets, ...more });
+  const all = Object.entries({ ...settings(stack), ...secrets, ...more });
   const text = (value: unknown) => (typeof value === "string" ? value : JSON.stringify(value));
   const environment = { ...process.env };
   const server = createServer((request, response) => {
@@ -54,5 +57,11 @@ export async function captureStack(
   }
 }
 
-/** Settings with which the API scales by itself, and so a new cluster gets a metrics server. */
-export const autoscaling = { "hobnob:api": { autoscaling: { minReplicas: 3, maxReplicas: 6 } } };
+/** What `prod` leaves out: an API that scales by itself, and so a metrics server, and snapshots. */
+export const everything = {
+  "hobnob:api": { autoscaling: { minReplicas: 3, maxReplicas: 6 } },
+  "hobnob:elasticsearch": {
+    ...settings("prod")["hobnob:elasticsearch"],
+    snapshots: { bucket: "acme-hobnob-snapshots", region: "ams3" },
+  },
+};
