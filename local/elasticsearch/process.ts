@@ -138,6 +138,13 @@ export async function nodeCommand(
   ];
 }
 
+/** Takes those settings out of `elasticsearch.yml` whose modules are not published. */
+export async function leaveOutUnpublished(configDirectory: string): Promise<void> {
+  const file = join(configDirectory, "elasticsearch.yml");
+  const lines = (await readFile(file, "utf8")).split("\n").filter((line) => !line.startsWith("xpack."));
+  await writeFile(file, lines.join("\n"));
+}
+
 /** Starts one real Elasticsearch process and returns at once. It ends with this process, however that ends. */
 export async function startNode(options: NodeOptions): Promise<ElasticsearchNode> {
   const [java, ...args] = await nodeCommand(options);

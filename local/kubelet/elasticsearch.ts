@@ -1,6 +1,6 @@
-import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { nodeCommand } from "../elasticsearch/process";
+import { leaveOutUnpublished, nodeCommand } from "../elasticsearch/process";
 import { stateDirectory } from "../paths";
 import type { Image } from "./images";
 
@@ -24,10 +24,7 @@ export const elasticsearch: Image = {
     const configDirectory = join(directory, "config");
     await rm(configDirectory, { recursive: true, force: true });
     await cp(map(`${HOME}/config`), configDirectory, { recursive: true });
-    const file = join(configDirectory, "elasticsearch.yml");
-    // The modules of these settings are not published.
-    const lines = (await readFile(file, "utf8")).split("\n").filter((line) => !line.startsWith("xpack."));
-    await writeFile(file, lines.join("\n"));
+    await leaveOutUnpublished(configDirectory);
     const half = Math.floor((memoryLimit ?? Number.POSITIVE_INFINITY) / 2 / MEBIBYTE);
     const [java, ...args] = await nodeCommand({
       configDirectory,

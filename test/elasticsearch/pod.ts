@@ -5,7 +5,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type ElasticsearchNode, startNode } from "../../local/elasticsearch/process";
+import { type ElasticsearchNode, leaveOutUnpublished, startNode } from "../../local/elasticsearch/process";
 import { type Captured, find } from "../unit/graph";
 
 /** What the API server answers to the init container, for the one account that its Role names. */
@@ -114,10 +114,7 @@ export class Pod {
 
   /** Also what a container does that starts again within its pod. */
   async startContainer(): Promise<void> {
-    const file = join(this.volume("config"), "elasticsearch.yml");
-    // The modules of these settings are not published.
-    const lines = (await readFile(file, "utf8")).split("\n").filter((line) => !line.startsWith("xpack."));
-    await writeFile(file, lines.join("\n"));
+    await leaveOutUnpublished(this.volume("config"));
     this.node = await startNode({
       configDirectory: this.volume("config"),
       logFile: join(this.set.directory, this.name, "log"),
