@@ -145,7 +145,9 @@ export function capacityViolations(config: Needs, sizes: Sizes = {}): Violation[
 function fits(config: Needs, pools: Pool[], sizes: Sizes): boolean | undefined {
   if (pools.some(({ size }) => !(sizes[size] ?? sizeFromSlug(size)))) return undefined;
   const nodes = pools.flatMap((pool) => nodesOf(pool, sizes));
-  const drains = nodes.length > 1 ? nodes.map((_, i) => nodes.filter((_, j) => i !== j)) : [];
+  // Those of a pool are alike: to drain one is to drain any.
+  const firsts = pools.map((_, i) => pools.slice(0, i).reduce((before, pool) => before + pool.nodes, 0));
+  const drains = nodes.length > 1 ? firsts.map((first) => nodes.filter((_, i) => i !== first)) : [];
   return [nodes, ...drains].every((left) => place(podsOf(config), left));
 }
 

@@ -48,14 +48,13 @@ const flag = (description: string) => unquoted(/^(true|false)$/, key(z.boolean()
 
 const NUMBER = /^(0|[1-9]\d{0,8})$/;
 
-const whole = (min: number, max: number, description: string, example: number) => {
-  const allowed =
-    max === Number.MAX_SAFE_INTEGER ? `a whole number, ${min} or more` : `a whole number from ${min} to ${max}`;
-  return unquoted(NUMBER, key(z.int().min(min).max(max), description, allowed, example));
-};
+const whole = (min: number, max: number, description: string, example: number) =>
+  unquoted(NUMBER, key(z.int().min(min).max(max), description, `a whole number from ${min} to ${max}`, example));
 
-const count = (description: string, example: number, min = 1) =>
-  whole(min, Number.MAX_SAFE_INTEGER, description, example);
+/** Pods, nodes: more than this many is a slip of the finger, and would keep the program busy for hours. */
+const MANY = 1000;
+
+const count = (description: string, example: number, max = MANY) => whole(1, max, description, example);
 
 const choice = <const T extends readonly [string, ...string[]]>(
   values: T,
@@ -63,23 +62,54 @@ const choice = <const T extends readonly [string, ...string[]]>(
   example: T[number] = values[0],
 ) => key(z.enum(values), description, values.join(", "), example);
 
-const quantity = (description: string, min: string, example: string) => {
-  const least = parseQuantity(min) ?? 0;
-  const schema = z.string().refine((value) => (parseQuantity(value) ?? -1) >= least);
-  return text(key(schema, description, `a Kubernetes quantity of at least ${min}, e.g. ${example}`, example));
+const quantity = (description: string, min: string, max: string, example: string) => {
+  const amount = (value: string) => parseQuantity(value) ?? Number.NaN;
+  const schema = z.string().refine((value) => amount(value) >= amount(min) && amount(value) <= amount(max));
+  return text(key(schema, description, `a Kubernetes quantity from ${min} to ${max}, e.g. ${example}`, example));
 };
 
-const CRON = /^([\d*,/-]+ ){4}[\d*,/-]+$/;
+/** Minute, hour, day of the month, month, day of the week. */
+const CRON_RANGES = [
+  [0, 59],
+  [0, 23],
+  [1, 31],
+  [1, 12],
+  [0, 7],
+] as const;
+const isCron = (schedule: string) => {
+  const fields = schedule.split(" ");
+  return (
+    fields.length === 5 &&
+    CRON_RANGES.every(([min, max], i) => (fields[i] ?? "").split(",").every(isCronPart(min, max)))
+  );
+};
+const isCronPart = (min: number, max: number) => (part: string) => {
+  const [, first, last = first, step = "1"] = /^(?:\*|(\d{1,2})(?:-(\d{1,2}))?)(?:\/([1-9]\d?))?$/.exec(part) ?? [];
+  if (first === undefined) return /^\*(\/[1-9]\d?)?$/.test(part);
+  return Number(first) >= min && Number(first) <= Number(last) && Number(last) <= max && Number(step) <= max;
+};
+const isOrigin = (url: string) =>
+  URL.canParse(url) && /^https?:$/.test(new URL(url).protocol) && new URL(url).origin === url;
 const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+/** Room is left for the hosts below it; and one that ends in digits is an address. */
 const isDnsName = (name: string) =>
-  name.length <= 253 && name.split(".").length > 1 && name.split(".").every((label) => DNS_LABEL.test(label));
+  name.length <= 240 && /\.(?!\d+$)[^.]+$/.test(name) && name.split(".").every((label) => DNS_LABEL.test(label));
+const isRegistry = (server: string) => {
+  const [, host = "", port = "1"] = /^([^:]+)(?::([1-9]\d{0,4}))?$/.exec(server) ?? [];
+  return host.length <= 253 && Number(port) < 65536 && host.split(".").every((label) => DNS_LABEL.test(label));
+};
+/** Kubernetes' qualified names: of labels, taints and provisioners. */
+const QUALIFIED_NAME = /^([a-z0-9]([-a-z0-9.]{0,100}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
+const LABEL_VALUE = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/;
+/** Nothing that is invisible, ends a line or moves a terminal. */
+const VISIBLE = /^\P{C}{1,253}$/u;
 const isCidr = (value: string) => z.cidrv4().safeParse(value).success || z.cidrv6().safeParse(value).success;
 
 const kubernetesName = (description: string, example: string) =>
   key(z.string().regex(DNS_LABEL), description, `lower-case letters, digits and "-", e.g. ${example}`, example);
 
 const size = key(
-  z.string().regex(/^[a-z0-9][a-z0-9.-]*$/),
+  z.string().regex(/^[a-z0-9][a-z0-9.-]{0,62}$/),
   "Droplet size of each node.",
   "a Droplet size, e.g. s-2vcpu-4gb",
   "s-2vcpu-4gb",
@@ -93,15 +123,20 @@ const poolSize = {
 };
 
 const taint = z.strictObject({
-  key: key(z.string().min(1), "Key of the taint.", "a Kubernetes label key", "dedicated"),
-  value: text(key(z.string(), "Value of the taint.", "a Kubernetes label value", "search")).default(""),
+  key: key(z.string().regex(QUALIFIED_NAME), "Key of the taint.", "a Kubernetes label key", "dedicated"),
+  value: text(key(z.string().regex(LABEL_VALUE), "Value of the taint.", "a Kubernetes label value", "search")).default(
+    "",
+  ),
   effect: choice(["NoSchedule", "PreferNoSchedule", "NoExecute"], "What happens to pods that do not tolerate it."),
 });
 
 const workerPool = z.strictObject({
   ...poolSize,
   labels: z
-    .record(z.string(), text(key(z.string().max(63), "Value of the label.", "a Kubernetes label value", "search")))
+    .record(
+      key(z.string().regex(QUALIFIED_NAME), "Key of the label.", "a Kubernetes label key", "dedicated"),
+      text(key(z.string().regex(LABEL_VALUE), "Value of the label.", "a Kubernetes label value", "search")),
+    )
     .meta({ description: "Labels of the pool's nodes.", allowed: "an object of label keys and values" })
     .default({}),
   taints: z
@@ -121,7 +156,7 @@ const digitalOceanCluster = z.strictObject({
   name: kubernetesName(
     "Name of the cluster, its VPC and its balancer, by which they are found again: fixed for their life; default `hobnob-<stack>`.",
     "hobnob-dev",
-  ).default(() => `hobnob-${pulumi.getStack()}`),
+  ).prefault(() => `hobnob-${pulumi.getStack()}`),
   region: key(z.string().regex(/^[a-z]{3}\d$/), "Region of the cluster.", "a DigitalOcean region, e.g. fra1", "fra1"),
   version: key(
     z.string().regex(/^\d+\.\d+$/),
@@ -182,13 +217,14 @@ const digitalOceanCluster = z.strictObject({
 
 const existingCluster = z.strictObject({
   provider: key(z.literal("existing"), "A cluster that is there, of any kind.", "digitalocean, existing", "existing"),
-  context: key(z.string().min(1), "Context of the kubeconfig.", "a context of the kubeconfig", "minikube"),
-  nodes: count("Nodes that take pods; with 1 nothing is spread.", 1).default(1),
+  context: key(z.string().regex(VISIBLE), "Context of the kubeconfig.", "a context of the kubeconfig", "minikube"),
+  // Source: https://kubernetes.io/docs/setup/best-practices/cluster-large/
+  nodes: count("Nodes that take pods; with 1 nothing is spread.", 1, 5000).default(1),
   cilium: flag(
     "The cluster's network is Cilium, whose policies can name the API server; any other's can only open its ports to the world.",
   ).default(false),
   storageProvisioner: key(
-    z.string().min(1),
+    z.string().regex(QUALIFIED_NAME),
     "Provisioner of the cluster's volumes.",
     "the provisioner of one of the cluster's storage classes, e.g. k8s.io/minikube-hostpath",
     "k8s.io/minikube-hostpath",
@@ -202,13 +238,22 @@ const ttl = (description: string) => whole(30, 86400, description, 300);
 
 const record = z.strictObject({
   name: key(
-    z.string().regex(/^(@|\*|(\*\.)?[a-z0-9_]([-a-z0-9_.]*[a-z0-9_])?)$/),
+    z
+      .string()
+      .regex(/^(@|\*|(\*\.)?[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?(\.[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?){0,3})$/),
     "Name under the domain.",
     'a name under the domain, or "@" for the domain itself',
     "www",
   ),
   type: choice(RECORD_TYPES, "Type of the record."),
-  value: text(key(z.string().min(1), "Value of the record.", "the value of a record of its type", "203.0.113.7")),
+  value: text(
+    key(
+      z.string().regex(/^[!-~]([ -~]{0,4000}[!-~])?$/),
+      "Value of the record.",
+      "the value of a record of its type",
+      "203.0.113.7",
+    ),
+  ),
   ttl: ttl("Seconds that resolvers may keep it; default `dns.ttl`.").optional(),
   priority: whole(0, 65535, "Priority, of MX and SRV.", 10).optional(),
   weight: whole(0, 65535, "Weight, of SRV.", 10).optional(),
@@ -217,9 +262,10 @@ const record = z.strictObject({
   tag: choice(["issue", "issuewild", "iodef"], "Tag, of CAA.").optional(),
 });
 
-const secret = (description: string) => key(z.string().min(1), description, SECRET_ALLOWED);
+// A password that was read from a file often has the line's end with it, and is then refused by the registry alone.
+const secret = (description: string) => key(z.string().regex(/^\P{Cc}{1,4096}$/u), description, SECRET_ALLOWED);
 
-const schema = z.strictObject({
+export const schema = z.strictObject({
   domain: key(
     z.string().refine(isDnsName),
     "Domain of the platform: the API is at `api.<domain>`, its documentation at `docs.<domain>`.",
@@ -242,19 +288,29 @@ const schema = z.strictObject({
   registry: z
     .strictObject({
       server: key(
-        z.string().regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:\d+)?$/),
+        z.string().refine(isRegistry),
         "Host of the image registry.",
         "a host name, with a port where it needs one, e.g. docker.io",
         "docker.io",
       ).default("docker.io"),
       repository: key(
-        z.string().regex(/^[a-z0-9]+([._-]+[a-z0-9]+)*(\/[a-z0-9]+([._-]+[a-z0-9]+)*)*$/),
+        // As the registries' own protocol has it: separators neither at an end nor mixed.
+        z
+          .string()
+          .max(200)
+          .regex(/^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$/),
         "Repository of the API's image, without host and tag; needed unless `api.image` is given.",
         "a repository without host and tag, e.g. acme/hobnob-backend",
         "acme/hobnob-backend",
       ).optional(),
       username: text(
-        key(z.string().min(1), "User that pushes and pulls.", "a user of the registry, e.g. acme", "acme"),
+        key(
+          // A colon would end it in the header that carries it.
+          z.string().regex(/^[!-9;-~]{1,253}$/),
+          "User that pushes and pulls.",
+          "a user of the registry, e.g. acme",
+          "acme",
+        ),
       ).optional(),
       private: flag("The cluster needs a secret to pull the image.").default(true),
     })
@@ -273,43 +329,49 @@ const schema = z.strictObject({
           z
             .int()
             .min(1)
+            .max(100)
             .refine((n) => n !== 2),
           "Elasticsearch nodes. More can be set at any time; fewer are refused, as `npm run scale-down` moves their shards off first.",
-          "a whole number, 1 or at least 3: of two nodes each would need the other to elect a master",
+          "1, or a whole number from 3 to 100: of two nodes each would need the other to elect a master",
           3,
         ),
       ).default(3),
-      memory: quantity("Memory of each node; somewhat less than half of it becomes heap.", "512Mi", "1Gi").default(
+      memory: quantity(
+        "Memory of each node; somewhat less than half of it becomes heap.",
+        "512Mi",
+        "1Ti",
         "1Gi",
-      ),
-      cpu: quantity("CPU requested by each node.", "50m", "250m").default("250m"),
+      ).default("1Gi"),
+      cpu: quantity("CPU requested by each node.", "50m", "256", "250m").default("250m"),
       diskSize: quantity(
         "Disk of each node. A larger one grows the disks there are; a smaller one is refused.",
         "1Gi",
+        // The most that DigitalOcean's driver makes: csi-digitalocean, driver/controller.go.
+        "16Ti",
         "10Gi",
       ).default("10Gi"),
       snapshots: z
         .strictObject({
           bucket: key(
-            z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/),
+            z.string().regex(/^(?=.{3,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/),
             "Bucket for snapshots, which must exist and which nothing else writes to.",
             "the name of a bucket, e.g. acme-hobnob-snapshots",
             "acme-hobnob-snapshots",
           ),
           region: key(
-            z.string().regex(/^[a-z0-9-]+$/),
+            z.string().regex(/^[a-z0-9-]{1,40}$/),
             "Region of the bucket; best another one than the cluster's.",
             "a region of DigitalOcean Spaces, e.g. ams3",
             "ams3",
           ),
           endpoint: key(
-            z.url({ protocol: /^https?$/ }),
+            z.string().refine(isOrigin),
             "Another S3-compatible service than DigitalOcean Spaces.",
             "the URL of an S3-compatible service, e.g. https://s3.example.com",
             "https://s3.example.com",
           ).optional(),
           schedule: key(
-            z.string().regex(CRON),
+            z.string().refine(isCron),
             "When one is taken, UTC.",
             'five cron fields in quotes, e.g. "0 2 * * *"',
             "0 2 * * *",
@@ -330,7 +392,7 @@ const schema = z.strictObject({
       ).default(false),
       passwordGenerations: key(
         z
-          .array(count("A generation.", 1))
+          .array(count("A generation.", 1, 1_000_000))
           .min(1)
           .max(2)
           .refine(([first, second]) => first === undefined || first !== second),
@@ -342,13 +404,13 @@ const schema = z.strictObject({
   api: z
     .strictObject({
       image: key(
-        z.string().regex(/^[a-z0-9][a-z0-9._:/-]*@sha256:[0-9a-f]{64}$/),
+        z.string().regex(/^[a-z0-9]([a-z0-9._:/-]{0,200}[a-z0-9])?@sha256:[0-9a-f]{64}$/),
         "A ready image by digest; left out, the image is built from `app/api` and pushed.",
         "repository@sha256:<64 hexadecimal digits>",
       ).optional(),
       replicas: count("Pods of the API, unless `autoscaling` is given.", 3).default(3),
-      memory: quantity("Memory of each pod.", "64Mi", "192Mi").default("192Mi"),
-      cpu: quantity("CPU requested by each pod.", "10m", "100m").default("100m"),
+      memory: quantity("Memory of each pod.", "64Mi", "1Ti", "192Mi").default("192Mi"),
+      cpu: quantity("CPU requested by each pod.", "10m", "256", "100m").default("100m"),
       autoscaling: z
         .strictObject({
           minReplicas: count("Least number of pods.", 3),
@@ -370,13 +432,15 @@ const schema = z.strictObject({
     .prefault({}),
   quota: z
     .strictObject({
-      cpu: quantity("CPU that all pods of the application's namespace may request together.", "1m", "8"),
-      memory: quantity("Memory that they may request together.", "1Mi", "24Gi"),
+      cpu: quantity("CPU that all pods of the application's namespace may request together.", "1m", "10000", "8"),
+      memory: quantity("Memory that they may request together.", "1Mi", "100Ti", "24Gi"),
       pods: count("Pods that the namespace may have.", 40),
       container: z
         .strictObject({
-          cpu: quantity("CPU requested by a container that says nothing.", "1m", "100m").default("100m"),
-          memory: quantity("Memory requested by a container that says nothing.", "1Mi", "128Mi").default("128Mi"),
+          cpu: quantity("CPU requested by a container that says nothing.", "1m", "256", "100m").default("100m"),
+          memory: quantity("Memory requested by a container that says nothing.", "1Mi", "1Ti", "128Mi").default(
+            "128Mi",
+          ),
         })
         .prefault({}),
     })
@@ -396,13 +460,13 @@ const schema = z.strictObject({
       allowEmptyHost: flag("Ingresses without a host are served.").default(false),
       rateLimit: z
         .strictObject({
-          requestsPerSecond: count("Requests that one client's address may make each second.", 20),
-          burst: count("Requests above that which are let through at once.", 40),
+          requestsPerSecond: count("Requests that one client's address may make each second.", 20, 1_000_000),
+          burst: count("Requests above that which are let through at once.", 40, 1_000_000),
         })
         .meta({ description: "Limit by client address.", allowed: "an object with requestsPerSecond and burst" })
         .optional(),
       maxBodySize: text(
-        key(z.string().regex(/^\d+[kmg]?$/), "Largest request body.", "a size as NGINX writes it, e.g. 1m", "1m"),
+        key(z.string().regex(/^\d{1,9}[kmg]?$/), "Largest request body.", "a size as NGINX writes it, e.g. 1m", "1m"),
       ).default("1m"),
       sizeUnit: whole(1, 200, "Nodes of the balancer; with 1 it is a single point of failure.", 1).default(1),
     })
@@ -524,10 +588,15 @@ type Raw = Record<string, unknown>;
 /** Reads and checks the stack's configuration. Throws a `ConfigurationError` that lists every violation. */
 export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const raw = readRaw();
+  const forged = prototypeKeys(raw).map((path) => takeOut(path, raw));
   const parsed = schema.safeParse(raw);
-  const found = [...(parsed.error?.issues ?? []).flatMap((issue) => explain(issue, raw)), ...plainSecrets(raw)];
+  const found = [
+    ...forged,
+    ...(parsed.error?.issues ?? []).flatMap((issue) => explain(issue, raw)),
+    ...plainSecrets(raw),
+  ];
   const violations = [...found.map(({ violation }) => violation), ...brokenRules(raw, found, env)];
-  if (violations.length > 0 || !parsed.success) throw new ConfigurationError(violations);
+  if (violations.length > 0 || !parsed.success) throw new ConfigurationError(withoutSecrets(violations, raw));
   const { registry, registryPassword, registryPullPassword, snapshotsAccessKey, snapshotsSecretKey, ...config } =
     parsed.data;
   const { snapshots: _, ...elasticsearch } = config.elasticsearch;
@@ -554,22 +623,70 @@ function images({ api, registry, registryPassword = "", registryPullPassword }: 
 
 /** Every key of the namespace; Pulumi hands objects over as JSON. */
 function readRaw(): Raw {
-  const raw: Raw = {};
-  for (const [name, value] of Object.entries(pulumi.runtime.allConfig())) {
-    if (!name.startsWith(`${PROJECT}:`)) continue;
-    const section = name.slice(PROJECT.length + 1);
-    const isText = inner(schemaAt([section]) ?? z.unknown()) instanceof z.ZodString;
-    raw[section] = isText ? value : fromJson(value);
-  }
-  return raw;
+  const sections = Object.entries(pulumi.runtime.allConfig())
+    .filter(([name]) => name.startsWith(`${PROJECT}:`))
+    .map(([name, value]) => {
+      const section = name.slice(PROJECT.length + 1);
+      const isText = inner(schemaAt([section]) ?? z.unknown()) instanceof z.ZodString;
+      return [section, isText ? value : fromJson(value)];
+    });
+  return Object.fromEntries(sections);
 }
 
 function fromJson(value: string): unknown {
   try {
-    return JSON.parse(value);
+    return nests(value) ? value : JSON.parse(value);
   } catch {
     return value;
   }
+}
+
+/** Whether a text nests deeper than any key: it stays one, since whoever walks through it would run out of stack. */
+function nests(text: string): boolean {
+  let depth = 0;
+  for (const char of text) {
+    if (char === "{" || char === "[") depth++;
+    else if (char === "}" || char === "]") depth--;
+    if (depth > 32) return true;
+  }
+  return false;
+}
+
+/** Keys that would not add to an object but change what it is; the schema's library passes over them in silence. */
+function prototypeKeys(value: unknown, path: Path = []): Path[] {
+  if (typeof value !== "object" || value === null) return [];
+  return Object.entries(value).flatMap(([name, member]) => {
+    const below = [...path, Array.isArray(value) ? Number(name) : name];
+    return name === "__proto__" ? [below] : prototypeKeys(member, below);
+  });
+}
+
+function takeOut(path: Path, raw: Raw): Found {
+  const found = unknownKey(path, raw);
+  Reflect.deleteProperty(valueAt(raw, path.slice(0, -1)) as Raw, "__proto__");
+  return found;
+}
+
+/** Rules speak of several keys: what one of them tells must not be what another keeps secret. */
+function withoutSecrets(violations: Violation[], raw: Raw): Violation[] {
+  const secrets = Object.keys(raw)
+    .filter(isSecret)
+    .flatMap((name) => textsIn(raw[name]))
+    .map((text) => show(text).slice(1, -1));
+  const conceal = (text: string, by = "[secret]") =>
+    secrets.reduce((rest, secret) => rest.replaceAll(secret, by), text);
+  return violations.map(({ key, given, allowed, command }) => ({
+    key,
+    given: conceal(given),
+    allowed: conceal(allowed),
+    command: conceal(command, "<value>"),
+  }));
+}
+
+/** Short ones are in every sentence, and guessed anyway. */
+function textsIn(value: unknown): string[] {
+  if (typeof value === "string") return value.length < 6 ? [] : [value];
+  return typeof value === "object" && value !== null ? Object.values(value).flatMap(textsIn) : [];
 }
 
 // Pulumi's declarations leave it out, though its own `Config` is built on it.
@@ -597,7 +714,7 @@ function explain(issue: z.core.$ZodIssue, raw: Raw): Found[] {
   if (issue.code === "unrecognized_keys") return issue.keys.map((name) => unknownKey([...issue.path, name], raw));
   const { path } = issue;
   if (isSecretKey(path[0])) {
-    return [{ path, standIn: "stand-in", violation: secretViolation(path[0], "an empty value") }];
+    return [{ path, standIn: "stand-in", violation: secretViolation(path[0], emptyOrOdd(raw[path[0]])) }];
   }
   if (issue.code === "invalid_key") return [badName(path)];
   const value = valueAt(raw, path);
@@ -611,6 +728,9 @@ function explain(issue: z.core.$ZodIssue, raw: Raw): Found[] {
   };
   return [{ path, violation, standIn: exampleOf(expected) }];
 }
+
+const emptyOrOdd = (value: unknown) =>
+  value === "" ? "an empty value" : "a value with a control character, such as a line's end";
 
 /** A name that the user chose, such as a pool's. */
 function badName(path: Path): Found {
@@ -633,20 +753,29 @@ function unknownKey(path: Path, raw: Raw): Found {
   const name = String(path.at(-1));
   const siblings = inner(schemaAt(path.slice(0, -1), raw) ?? z.unknown());
   const known = siblings instanceof z.ZodObject ? Object.keys(siblings.shape) : [];
-  const given = isSecret(path[0]) || isSecretKey(path[0]) ? "a secret" : show(valueAt(raw, path));
+  const hidden = isSecret(path[0]) || path.some((part) => /passw|token|secret|credential/i.test(String(part)));
+  const given = hidden ? "a secret" : show(valueAt(raw, path));
   const violation = { key: keyName(path), given, allowed: suggestion(path, name, known), command: removeCommand(path) };
   return { path, violation };
 }
 
+let known: { name: string; key: string }[] | undefined;
+
+const everyKey = () => {
+  known ??= leaves().map(({ path }) => ({ name: String(path.at(-1)), key: keyName(path) }));
+  return known;
+};
+
 /** The nearest known key: first beside the unknown one, then anywhere. */
 function suggestion(path: Path, name: string, siblings: string[]): string {
+  if (name.length > 64) return `no such key; known are ${siblings.join(", ")}`;
   const near = (candidates: { name: string; key: string }[]) =>
     candidates
       .map((candidate) => ({ ...candidate, edits: distance(name.toLowerCase(), candidate.name.toLowerCase()) }))
       .filter(({ edits }) => edits <= Math.max(1, Math.floor(name.length / 3)))
       .sort((a, b) => a.edits - b.edits)[0];
   const beside = near(siblings.map((sibling) => ({ name: sibling, key: keyName([...path.slice(0, -1), sibling]) })));
-  const found = beside ?? near(leaves().map((leaf) => ({ name: String(leaf.path.at(-1)), key: keyName(leaf.path) })));
+  const found = beside ?? near(everyKey());
   if (found?.key === keyName(path)) return "no such key with this cluster.provider";
   if (found) return `no such key; did you mean ${found.key}?`;
   return `no such key; known are ${siblings.join(", ")}`;
@@ -682,7 +811,13 @@ function mend(raw: Raw, path: Path, standIn: unknown): void {
 }
 
 const valueAt = (raw: unknown, path: Path): unknown =>
-  path.reduce<unknown>((value, part) => (value as Record<PropertyKey, unknown> | undefined)?.[part], raw);
+  path.reduce<unknown>((value, part) => ownMember(value, part), raw);
+
+/** Not what every object has, such as `constructor`. */
+const ownMember = (value: unknown, part: PropertyKey): unknown =>
+  typeof value === "object" && value !== null && Object.hasOwn(value, part)
+    ? (value as Record<PropertyKey, unknown>)[part]
+    : undefined;
 
 // ── walking the schema ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -700,8 +835,8 @@ function schemaAt(path: Path, raw: unknown = {}): z.ZodType | undefined {
   let value: unknown = raw;
   for (const part of path) {
     const container: z.ZodType = variant(inner(current), value);
-    value = (value as Record<PropertyKey, unknown> | undefined)?.[part];
-    if (container instanceof z.ZodObject) current = container.shape[part as string];
+    value = ownMember(value, part);
+    if (container instanceof z.ZodObject) current = ownMember(container.shape, part) as z.ZodType | undefined;
     else if (container instanceof z.ZodRecord) current = container.valueType as z.ZodType;
     else if (container instanceof z.ZodArray) current = container.element as z.ZodType;
     else return undefined;

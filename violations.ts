@@ -14,11 +14,16 @@ export interface Violation {
   command: string;
 }
 
+/** More than these nobody reads; they are of one kind then. */
+const MOST_TOLD = 50;
+
 /** All violations at once. Pulumi's Node host prints the message of a RunError alone, without a stack trace. */
 export class ConfigurationError extends pulumi.RunError {
   constructor(readonly violations: Violation[]) {
     const count = violations.length === 1 ? "1 violation" : `${violations.length} violations`;
-    super(`The configuration of the stack ${pulumi.getStack()} has ${count}:\n${violations.map(describe).join("")}`);
+    const more = violations.length > MOST_TOLD ? `\n  … and ${violations.length - MOST_TOLD} more\n` : "";
+    const told = violations.slice(0, MOST_TOLD).map(describe).join("");
+    super(`The configuration of the stack ${pulumi.getStack()} has ${count}:\n${told}${more}`);
     this.name = "ConfigurationError";
   }
 }
@@ -34,16 +39,27 @@ export function keyName(path: Path): string {
   const [section, ...rest] = path;
   const segment = (part: PropertyKey) => {
     if (typeof part === "number") return `[${part}]`;
-    return /^\w+$/.test(String(part)) ? `.${String(part)}` : `["${String(part)}"]`;
+    return /^\w{1,64}$/.test(String(part)) ? `.${String(part)}` : `[${printable(JSON.stringify(String(part)), 80)}]`;
   };
-  return `${PROJECT}:${String(section)}${rest.map(segment).join("")}`;
+  return `${PROJECT}:${printable(String(section), 80)}${rest.map(segment).join("")}`;
 }
 
-const quote = (word: string) => (/^[\w.:/@%+=,-]+$/.test(word) ? word : `'${word}'`);
+const quote = (word: string) => (/^[\w.:/@%+=,-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+
+/** Whether a command line can hold it as it stands. */
+const isTypable = (text: string) => /^[ -~]{1,80}$/.test(text);
+
+const inStack = () => `--stack ${quote(pulumi.getStack())}`;
+
+/** A key that cannot be typed is changed where it stands. */
+const editCommand = () => `"$EDITOR" Pulumi.${pulumi.getStack()}.yaml`;
+
+const inCommand = (path: Path) => `${path.length > 1 ? "--path " : ""}'${keyName(path).replaceAll("'", "'\\''")}'`;
 
 export function setCommand(path: Path, value: string | number | boolean): string {
-  const option = path.length > 1 ? "--path " : "";
-  return `pulumi config set ${option}'${keyName(path)}' ${quote(String(value))} --stack ${pulumi.getStack()}`;
+  if (!path.every((part) => isTypable(String(part)))) return editCommand();
+  const word = isTypable(String(value)) ? String(value) : "<value>";
+  return `pulumi config set ${inCommand(path)} ${quote(word)} ${inStack()}`;
 }
 
 export type SecretKey = "registryPassword" | "registryPullPassword" | "snapshotsAccessKey" | "snapshotsSecretKey";
@@ -51,14 +67,29 @@ export const SECRET_ALLOWED = "a secret, set with --secret (the command asks for
 
 /** Never shows the value. */
 export function secretViolation(name: SecretKey, given: string): Violation {
-  const command = `pulumi config set --secret ${keyName([name])} --stack ${pulumi.getStack()}`;
+  const command = `pulumi config set --secret ${keyName([name])} ${inStack()}`;
   return { key: keyName([name]), given, allowed: SECRET_ALLOWED, command };
 }
 
 export function removeCommand(path: Path): string {
-  const option = path.length > 1 ? "--path " : "";
-  return `pulumi config rm ${option}'${keyName(path)}' --stack ${pulumi.getStack()}`;
+  if (!path.every((part) => isTypable(String(part)))) return editCommand();
+  return `pulumi config rm ${inCommand(path)} ${inStack()}`;
 }
 
-/** A value as a violation prints it. */
-export const show = (value: unknown): string => (value === undefined ? "nothing" : JSON.stringify(value));
+/** A value as a violation prints it: short, and in letters that can neither move a terminal nor pass for others. */
+export function show(value: unknown): string {
+  if (value === undefined) return "nothing";
+  if (typeof value === "number") return String(value);
+  try {
+    return printable(JSON.stringify(value), 200);
+  } catch {
+    return "a value that is nested too deep";
+  }
+}
+
+function printable(text: string, most: number): string {
+  const ascii = text.slice(0, most).replaceAll(/[^ -~]/g, (char) => {
+    return `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  });
+  return text.length > most ? `${ascii}… (${text.length} characters)` : ascii;
+}

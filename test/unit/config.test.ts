@@ -143,7 +143,7 @@ const wrong: Wrong[] = [
     },
     "hobnob:api.replicas",
     '"three" (text)',
-    "a whole number, 1 or more",
+    "a whole number from 1 to 1000",
     "pulumi config set --path 'hobnob:api.replicas' 3",
   ],
   [
@@ -243,7 +243,7 @@ const wrong: Wrong[] = [
     },
     "hobnob:elasticsearch.passwordGenerations[0]",
     '"one" (text)',
-    "a whole number, 1 or more",
+    "a whole number from 1 to 1000000",
     "pulumi config set --path 'hobnob:elasticsearch.passwordGenerations[0]' 1",
   ],
   ...[[], [2, 2], [1, 2, 3]].map(
@@ -345,7 +345,7 @@ const wrong: Wrong[] = [
     },
     "hobnob:cluster.systemPool.count",
     "0",
-    "a whole number, 1 or more",
+    "a whole number from 1 to 1000",
     "pulumi config set --path 'hobnob:cluster.systemPool.count' 3",
   ],
   [
@@ -405,7 +405,7 @@ const wrong: Wrong[] = [
     },
     "hobnob:elasticsearch.replicas",
     "2",
-    "a whole number, 1 or at least 3: of two nodes each would need the other to elect a master",
+    "1, or a whole number from 3 to 100: of two nodes each would need the other to elect a master",
     "pulumi config set --path 'hobnob:elasticsearch.replicas' 3",
   ],
   [
@@ -415,7 +415,7 @@ const wrong: Wrong[] = [
     },
     "hobnob:elasticsearch.memory",
     '"1GB"',
-    "a Kubernetes quantity of at least 512Mi, e.g. 1Gi",
+    "a Kubernetes quantity from 512Mi to 1Ti, e.g. 1Gi",
     "pulumi config set --path 'hobnob:elasticsearch.memory' 1Gi",
   ],
   [
@@ -425,7 +425,7 @@ const wrong: Wrong[] = [
     },
     "hobnob:elasticsearch.memory",
     '"256Mi"',
-    "a Kubernetes quantity of at least 512Mi, e.g. 1Gi",
+    "a Kubernetes quantity from 512Mi to 1Ti, e.g. 1Gi",
     "pulumi config set --path 'hobnob:elasticsearch.memory' 1Gi",
   ],
   [
@@ -455,7 +455,7 @@ const wrong: Wrong[] = [
     },
     "hobnob:ingress.rateLimit.requestsPerSecond",
     "0",
-    "a whole number, 1 or more",
+    "a whole number from 1 to 1000000",
     "pulumi config set --path 'hobnob:ingress.rateLimit.requestsPerSecond' 20",
   ],
   [
@@ -465,7 +465,7 @@ const wrong: Wrong[] = [
     },
     "hobnob:ingress.rateLimit.burst",
     "nothing",
-    "a whole number, 1 or more",
+    "a whole number from 1 to 1000000",
     "pulumi config set --path 'hobnob:ingress.rateLimit.burst' 40",
   ],
   [
@@ -918,7 +918,7 @@ describe("config", () => {
 
   hobnob:cluster.systemPool.count
     given:   "many" (text)
-    allowed: a whole number, 1 or more
+    allowed: a whole number from 1 to 1000
     command: pulumi config set --path 'hobnob:cluster.systemPool.count' 3 --stack dev
 
   hobnob:cluster.ragion
