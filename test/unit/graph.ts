@@ -25,6 +25,7 @@ export interface Captured {
   replaceOnChanges: string[];
   additionalSecretOutputs: string[];
   deletedWith?: string;
+  /** URNs, or the name or the parent's URN that was another. */
   aliases: string[];
   customTimeouts: { create?: string; update?: string; delete?: string };
 }
@@ -234,10 +235,14 @@ function describe(request: RegisterRequest): Captured {
     replaceOnChanges: request.getReplaceonchangesList(),
     additionalSecretOutputs: request.getAdditionalsecretoutputsList(),
     deletedWith: request.getDeletedwith() || undefined,
-    aliases: request.getAliasesList().map((alias: RegisterRequest) => alias.getUrn() || alias.getSpec()?.getName()),
+    aliases: request.getAliasesList().map((alias: RegisterRequest) => aliasOf(alias)),
     customTimeouts: Object.fromEntries(Object.entries(customTimeouts).filter(([, value]) => value)),
   };
 }
+
+/** The whole name, or the part of it that was another one. */
+const aliasOf = (alias: RegisterRequest): string =>
+  alias.getUrn() || alias.getSpec()?.getName() || alias.getSpec()?.getParenturn();
 
 /** The mock monitor keeps only the parent's own type, and so takes two different resources for one. */
 function engineUrn(parent: string | undefined, type: string, name: string): string {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
 import { Namespace, type NamespaceArgs } from "../../components/namespace";
 import { capture, find, ofType } from "./graph";
 
@@ -51,6 +52,14 @@ describe("namespace", () => {
     assert.deepEqual(find(graph, "kubernetes:core/v1:LimitRange").inputs.spec, { limits });
     for (const type of ["kubernetes:core/v1:ResourceQuota", "kubernetes:core/v1:LimitRange"])
       assert.equal(ofType(await made(), type).length, 0);
+  });
+
+  it("must stay the namespace that it was before it had a component; at the top of a stack test/local/upgrade.test.ts sees it", async () => {
+    const nested = await capture(() => {
+      const parent = new pulumi.ComponentResource("hobnob:platform:Shop", "shop");
+      new Namespace("shop", { name: "shop" }, { parent });
+    });
+    assert.deepEqual(find(nested, NAMESPACE).aliases, [find(nested, "hobnob:platform:Shop").urn]);
   });
 
   it("must be known by its name only when it is there", async () => {
