@@ -103,6 +103,7 @@ describe("availability of the platform on the embedded cluster", function () {
       stdin: "ignore",
     });
     assert.equal(result.exitCode, 0, `${args.join(" ")} failed:\n${result.all}`);
+    return result.all;
   };
   const kubectl = async (...args: string[]) =>
     execa((await obtainTools(["kubectl"])).kubectl.path, args, { env: { KUBECONFIG: adminKubeconfig() } });
@@ -156,6 +157,10 @@ describe("availability of the platform on the embedded cluster", function () {
     for (const service of services) assert.ok(watcher.fewest.has(nameOf(service)), `${nameOf(service)} never changed`);
     figures.changes += watcher.changes;
   };
+
+  it("must satisfy the policy pack, given as a path from where the command is run", async () => {
+    assert.match(await run("local", "preview", "--policy-pack", join("policy", "pack")), /Policies:\n\s+✅ hobnob@v/);
+  });
 
   it("must keep every Service answering while each node is drained in turn, and end each drain", async () => {
     watcher.forget();

@@ -677,22 +677,20 @@ describe("the stacks of this repository", () => {
     return captured.map(({ inputs, ...one }) => ({ ...one, props: inputs }));
   }
 
-  const hostPorts = { "hobnob:ingress": { expose: "HostPort" }, "hobnob:dns": { zone: "none" } };
-  const titles = new Map<object, string>([
-    [everything, " with everything"],
-    [hostPorts, " with host ports"],
-  ]);
-  const stacks = [
-    ["dev", {}],
-    ["local", {}],
-    ["prod", {}],
-    ["prod", everything],
-    ["dev", hostPorts],
-  ] as const;
+  const exposed = (expose: string) => ({ "hobnob:ingress": { expose }, "hobnob:dns": { zone: "none" } });
+  const hostPorts = exposed("HostPort");
+  const stacks: [title: string, stack: string, more?: object][] = [
+    ["dev", "dev"],
+    ["local", "local"],
+    ["prod", "prod"],
+    ["prod with everything", "prod", everything],
+    ["dev on a port of each node", "dev", exposed("NodePort")],
+    ["dev on the nodes' own ports", "dev", hostPorts],
+  ];
 
-  for (const [stack, more] of stacks)
+  for (const [title, stack, more] of stacks)
     for (const preview of [true, false])
-      it(`must satisfy every policy: ${stack}${titles.get(more) ?? ""}, ${preview ? "first preview" : "update"}`, async () => {
+      it(`must satisfy every policy: ${title}, ${preview ? "first preview" : "update"}`, async () => {
         assert.deepEqual(violations(await graph(stack, preview, more)), []);
       });
 
