@@ -19,11 +19,12 @@ const FLAG = "--policy-pack";
 /** The engine's arguments with each policy pack where the engine, which runs elsewhere, finds it and can start it. */
 export function withPolicyPacks(args: string[], languageHostStartsThem: boolean): string[] {
   return args
-    .flatMap((arg) => (arg.startsWith(`${FLAG}=`) ? [FLAG, arg.slice(FLAG.length + 1)] : [arg]))
+    .flatMap((arg) => (/^--policy-pack(-config)?=/.test(arg) ? arg.split(/=(.*)/).slice(0, 2) : [arg]))
     .map((arg, index, all) => {
-      if (all[index - 1] !== FLAG) return arg;
-      const folder = resolve(process.env.INIT_CWD ?? process.cwd(), arg);
-      return languageHostStartsThem ? folder : startable(folder);
+      const option = all[index - 1];
+      if (option !== FLAG && option !== `${FLAG}-config`) return arg;
+      const path = resolve(process.env.INIT_CWD ?? process.cwd(), arg);
+      return option !== FLAG || languageHostStartsThem ? path : startable(path);
     });
 }
 
