@@ -679,7 +679,7 @@ describe("the stacks of this repository", () => {
 
   const exposed = (expose: string) => ({ "hobnob:ingress": { expose }, "hobnob:dns": { zone: "none" } });
   const hostPorts = exposed("HostPort");
-  const stacks: [title: string, stack: string, more?: object][] = [
+  const stacks: [title: string, stack: Stack, more?: Record<string, unknown>][] = [
     ["dev", "dev"],
     ["local", "local"],
     ["prod", "prod"],
