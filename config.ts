@@ -198,10 +198,15 @@ const digitalOceanCluster = z.strictObject({
       allowed: "a list of IP addresses or ranges",
     })
     .default([]),
+  allowedAddressesIncludeThisMachine: flag(
+    "Says that `allowedAddresses` holds the address from which this machine is seen; without it the next run could not reach the cluster.",
+  ).default(false),
   destroyAllAssociatedResources: flag(
     "`pulumi destroy` also deletes the volumes, snapshots and balancers that the cluster made. Takes effect with the `pulumi up` that sets it.",
   ).default(false),
-  protect: flag("The cluster, its VPC and the zone cannot be deleted or replaced.").default(false),
+  protect: flag(
+    "The stack cannot be destroyed, nor its cluster, VPC, zone and disks be replaced. Switched off, it guards until the `pulumi up` after.",
+  ).default(false),
   systemPool: z.strictObject(poolSize).meta({
     description: "The pool that a cluster is born with. Its size is fixed for the cluster's life.",
     allowed: "an object with size and count, or size, minCount and maxCount",

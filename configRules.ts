@@ -1,6 +1,6 @@
 import { isIP } from "node:net";
 import { capacityViolations, quotaViolations, workloadNodes, workloadPools } from "./capacity";
-import type { PlainConfig } from "./config";
+import type { DigitalOceanClusterConfig, PlainConfig } from "./config";
 import { contextViolations } from "./kubeconfig";
 import { keyName, type Path, removeCommand, secretViolation, setCommand, show, type Violation } from "./violations";
 
@@ -56,7 +56,20 @@ function guards({ cluster, dns }: PlainConfig): Rule[] {
   return [
     unless(["cluster", "destroyAllAssociatedResources"], cluster.destroyAllAssociatedResources),
     unless(["dns", "deleteZone"], dns.deleteZone),
+    { reads: ["cluster.allowedAddresses", "cluster.allowedAddressesIncludeThisMachine"], violations: lockOut(cluster) },
   ];
+}
+
+/** Behind a router no machine knows the address from which it is seen: its owner must say that it is among them. */
+function lockOut(cluster: DigitalOceanClusterConfig): Violation[] {
+  const { allowedAddresses: allowed, allowedAddressesIncludeThisMachine: included } = cluster;
+  return refuse(allowed.length > 0 && !included, {
+    path: ["cluster", "allowedAddressesIncludeThisMachine"],
+    given: `${show(included)}, while cluster.allowedAddresses closes the control plane to all but ${show(allowed)}`,
+    allowed:
+      "true, once the address from which this machine is seen is among them, or no later run reaches the cluster",
+    value: true,
+  });
 }
 
 /** The records and the certificate need what only a balancer and a zone give. */

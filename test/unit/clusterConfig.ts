@@ -12,6 +12,7 @@ export const config: DigitalOceanClusterConfig = {
   maintenance: { day: "sunday", startTime: "04:00" },
   vpcCidr: "10.10.0.0/20",
   allowedAddresses: [],
+  allowedAddressesIncludeThisMachine: false,
   destroyAllAssociatedResources: false,
   protect: false,
   systemPool: { size: "s-2vcpu-4gb", count: 3 },

@@ -796,6 +796,16 @@ const wrong: Wrong[] = [
     "pulumi config rm --path 'hobnob:tls.hosts[1]'",
   ],
   [
+    "a closed control plane that may lock this machine out",
+    (c) => {
+      c.cluster.allowedAddresses = ["203.0.113.7"];
+    },
+    "hobnob:cluster.allowedAddressesIncludeThisMachine",
+    'false, while cluster.allowedAddresses closes the control plane to all but ["203.0.113.7"]',
+    "true, once the address from which this machine is seen is among them, or no later run reaches the cluster",
+    "pulumi config set --path 'hobnob:cluster.allowedAddressesIncludeThisMachine' true",
+  ],
+  [
     "an A record without an IPv4 address",
     (c) => {
       c.dns = { records: [{ name: "www", type: "A", value: "2001:db8::7" }] };
@@ -1019,6 +1029,7 @@ describe("config", () => {
           maintenance: { day: "sunday", startTime: "04:00" },
           vpcCidr: "10.10.0.0/20",
           allowedAddresses: [],
+          allowedAddressesIncludeThisMachine: false,
           destroyAllAssociatedResources: false,
           protect: false,
           systemPool: { size: "s-2vcpu-4gb", count: 3 },
