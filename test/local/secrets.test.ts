@@ -4,6 +4,9 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
+import bcrypt from "bcryptjs";
 import { execa } from "execa";
 import { pack } from "tar-stream";
 import { adminKubeconfig, deleteCluster } from "../../local/cluster";
@@ -11,6 +14,8 @@ import { registryPassword, registryUser, startAccount, startRegistry, stopDaemon
 import { type Engine, engine, prepareProject, pulumi } from "../../local/engine";
 import { parseReference, pushLayer } from "../../local/providers/docker/registry";
 import { obtainTools, type ToolName } from "../../local/tools";
+import { type RotatedStack, rotations } from "../../operations/rotate";
+import { Guard, writeSecret } from "../elasticsearch/guard";
 import { recordFigures } from "../figures";
 import { filesOf, type Needle, type Place, scan } from "./scan";
 
@@ -59,7 +64,7 @@ describe("secrets", function () {
   }
   const kubectl = async (...args: string[]): Promise<string> =>
     (await execa(kubectlPath, args, { env: { KUBECONFIG: adminKubeconfig() } })).stdout;
-  const _objects = async (...args: string[]): Promise<Bag[]> =>
+  const objects = async (...args: string[]): Promise<Bag[]> =>
     JSON.parse(await kubectl("get", ...args, "--output", "json")).items;
 
   async function settings(elasticsearch: object) {
@@ -92,6 +97,8 @@ describe("secrets", function () {
     const [registry, account] = await Promise.all([startRegistry(tools.registry.path), startAccount(process.env)]);
     registryServer = `127.0.0.1:${registry.port}`;
     runner = engine(tools, account.port);
+    // Only then does the engine know --event-log.
+    runner.environment.PULUMI_DEBUG_COMMANDS = "true";
     await settings({});
     await up();
     await engineCommand("stack", "output");
@@ -250,5 +257,171 @@ describe("secrets", function () {
     });
     assert.deepEqual(found, []);
     assert.ok(places.length > 200 && bytes > 1_000_000, `${places.length} places, ${bytes} bytes`);
+  });
+
+  describe("when they are rotated", () => {
+    /** What each update did. */
+    let updates: Record<string, string>[];
+    let said: string[];
+    let answer: string | undefined;
+    /** Before which update the machine loses its power. */
+    let cutOffBefore: number | undefined;
+    const guards: Guard[] = [];
+    let kubelets: NodeJS.Timeout;
+
+    const secretData = async (name: string): Promise<Record<string, string>> =>
+      JSON.parse(await kubectl("get", "secret", name, "--namespace", "hobnob", "--output", "json")).data;
+    const decoded = async (name: string) =>
+      Object.fromEntries(
+        Object.entries(await secretData(name)).map(([key, value]) => [key, Buffer.from(value, "base64").toString()]),
+      );
+    const pods = async () =>
+      Object.fromEntries(
+        (await objects("pods", "--all-namespaces"))
+          .filter(({ metadata }) => !metadata.deletionTimestamp)
+          .map(({ metadata }) => [metadata.uid, String(metadata.labels["app.kubernetes.io/name"])]),
+      );
+    const volumeOf = async (kind: string, volume: string): Promise<string> => {
+      const [workload] = await objects(kind, "--namespace", "hobnob");
+      return workload.spec.template.spec.volumes.find(({ name }: Bag) => name === volume).secret.secretName;
+    };
+
+    const stack: RotatedStack = {
+      name: "local",
+      pulumi: async (args, asks) => {
+        const options = asks ? { input: answer } : {};
+        return String((await pulumi(runner, [...args, "--stack", "local"], options)).stdout);
+      },
+      up: async () => {
+        if (updates.length === cutOffBefore) throw new Error("the power is gone");
+        updates.push(await up());
+      },
+      outputs: async () => JSON.parse(await engineCommand("stack", "output", "--json", "--show-secrets")),
+      // What pods run is played: each node has its Secret when its kubelet brings it.
+      cluster: () => ({
+        workload: async () => ({
+          replicas: 3,
+          pods: guards.map((_, i) => ({ name: `elasticsearch-${i}`, ready: true, ports: { http: 9200 } })),
+        }),
+        secret: decoded,
+        ingress: async () => undefined,
+        forward: async (pod) => ({ port: guards[Number(pod.at(-1))]?.port ?? 0, reason: () => undefined }),
+        close: () => {},
+      }),
+      say: (line) => said.push(line),
+    };
+
+    before(async () => {
+      const name = await volumeOf("statefulsets", "security");
+      const folders = [0, 1, 2].map((i) => join(state, "nodes", String(i)));
+      let brought = await secretData(name);
+      for (const folder of folders) writeSecret(folder, brought);
+      for (const folder of folders) guards.push(await Guard.start(folder, () => 1));
+      kubelets = setInterval(async () => {
+        const data = await secretData(name).catch(() => brought);
+        if (isDeepStrictEqual(data, brought)) return;
+        brought = data;
+        for (const [i, folder] of folders.entries()) setTimeout(() => writeSecret(folder, data), i * 1500);
+      }, 1000);
+    });
+    after(async () => {
+      clearInterval(kubelets);
+      for (const guard of guards) guard.stop();
+      await sleep(3500);
+    });
+    beforeEach(() => {
+      updates = [];
+      said = [];
+      cutOffBefore = undefined;
+    });
+
+    it("must give the registry's new token to whoever pulls and pushes, and roll nothing", async () => {
+      const running = await pods();
+      const old = registryPassword();
+      answer = randomBytes(18).toString("base64url");
+      writeFileSync(join(state, "registry", "htpasswd"), `${registryUser}:${bcrypt.hashSync(answer, 6)}\n`);
+      await rotations.registry?.rotate(stack);
+      assert.deepEqual(updates, [{ "kubernetes:core/v1:Secret::registry": "update" }]);
+      assert.deepEqual(await pods(), running);
+      const [deployment] = await objects("deployments", "--namespace", "hobnob");
+      const { name } = deployment.spec.template.spec.imagePullSecrets[0];
+      const { auths } = JSON.parse((await decoded(name))[".dockerconfigjson"] ?? "");
+      const login = (password: string) => `Basic ${Buffer.from(`${registryUser}:${password}`).toString("base64")}`;
+      assert.equal(auths[registryServer].password, answer);
+      const ask = async (authorization: string) =>
+        (await fetch(`http://${registryServer}/v2/`, { headers: { authorization } })).status;
+      assert.equal(await ask(login(answer)), 200);
+      assert.equal(await ask(login(old)), 401);
+      needles.push({ name: "the registry's new password", value: answer });
+    });
+
+    const PASSWORDS = ["backend", "probe", "verify", "snapshots", "operator"];
+    const passwords = (generation: number, op: string) =>
+      Object.fromEntries(
+        PASSWORDS.map((client) => [
+          `random:index/randomPassword:RandomPassword::elasticsearch-security-${client}-${generation}`,
+          op,
+        ]),
+      );
+    const inPlace = (...parts: string[]) =>
+      Object.fromEntries(parts.map((part) => [`kubernetes:core/v1:Secret::elasticsearch-security-${part}`, "update"]));
+
+    it("must give Elasticsearch's new passwords to each client once every node accepts them, and roll the API alone", async () => {
+      const running = await pods();
+      const before = await decoded(await volumeOf("deployments", "elasticsearch"));
+      await rotations.elasticsearch?.rotate(stack);
+      assert.equal(updates.length, 3);
+      const [learn, give, forget] = updates;
+      assert.deepEqual(learn, { ...passwords(2, "create"), ...inPlace("nodes", "verify") });
+      assert.deepEqual(
+        { ...give, "kubernetes:core/v1:Secret::elasticsearch-security-backend": "replaced" },
+        {
+          ...inPlace("nodes", "operator", "snapshots"),
+          "kubernetes:core/v1:Secret::elasticsearch-security-backend": "replaced",
+          "kubernetes:apps/v1:Deployment::backend": "update",
+        },
+      );
+      assert.deepEqual(forget, { ...passwords(1, "delete"), ...inPlace("nodes") });
+      const now = await pods();
+      const rolled = (from: Record<string, string>, to: Record<string, string>) =>
+        Object.entries(from)
+          .filter(([uid]) => !(uid in to))
+          .map(([, app]) => app);
+      assert.deepEqual(rolled(running, now), ["backend", "backend", "backend"]);
+      const after = await decoded(await volumeOf("deployments", "elasticsearch"));
+      assert.deepEqual([before.username, after.username], ["backend-1", "backend-2"]);
+      assert.notEqual(before.password, after.password);
+      for (const wait of [0, 1, 2])
+        assert.ok(said.some((line) => line.startsWith(`Waits until elasticsearch-${wait} accepts generation 2`)));
+      const exported = await engineCommand("stack", "export", "--show-secrets");
+      assert.ok(!exported.includes(before.password ?? "?"), "the old password is still in the state");
+      needles.push({ name: "the API's password", value: after.password ?? "" });
+    });
+
+    it("must go on where a rotation was cut off", async () => {
+      cutOffBefore = 1;
+      await assert.rejects(Promise.resolve(rotations.elasticsearch?.rotate(stack)), /the power is gone/);
+      assert.equal((await decoded(await volumeOf("deployments", "elasticsearch"))).username, "backend-2");
+      cutOffBefore = undefined;
+      await rotations.elasticsearch?.rotate(stack);
+      assert.match(said.join("\n"), /Goes on with generation 3/);
+      assert.equal((await decoded(await volumeOf("deployments", "elasticsearch"))).username, "backend-3");
+      const { users } = await decoded(await volumeOf("statefulsets", "security"));
+      assert.doesNotMatch(users ?? "", /-2:/);
+      await engineCommand("preview", "--expect-no-changes");
+    });
+
+    it("must take another token of the account, which nothing else knows", async () => {
+      const running = await pods();
+      runner.environment.DIGITALOCEAN_TOKEN = `local-${randomBytes(16).toString("hex")}`;
+      await rotations.cluster?.rotate(stack);
+      assert.deepEqual(updates, [{}]);
+      assert.deepEqual(await pods(), running);
+      needles.push({ name: "the account's new token", value: runner.environment.DIGITALOCEAN_TOKEN });
+    });
+
+    it("must leave no secret behind, old or new, where none belongs", async () => {
+      assert.deepEqual(scan(await everywhere(), needles), []);
+    });
   });
 });
