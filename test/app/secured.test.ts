@@ -69,6 +69,7 @@ describe("Elasticsearch's security, with real clients", function () {
         "/_cluster/state/master_node": { cluster_uuid: "the-cluster", master_node: "m" },
         "/_nodes/_local/jvm": { nodes: { m: { jvm: { start_time_in_millis: 1 } } } },
         "/_cluster/health": { status: "green" },
+        "/_all/_settings/index.unassigned.node_left.delayed_timeout": {},
       };
       elasticsearch = createServer((request, response) => {
         const answer = answers[request.url?.replace(/\?.*/, "") ?? ""];
@@ -87,7 +88,8 @@ describe("Elasticsearch's security, with real clients", function () {
     async function probe(env: Record<string, string> = {}, from = graph) {
       const folder = mkdtempSync(join(root, "pod-"));
       const script = join(folder, "ready.sh");
-      writeFileSync(script, find(from, "kubernetes:core/v1:ConfigMap").inputs.data["ready.sh"]);
+      const files = find(from, "kubernetes:core/v1:ConfigMap").inputs.data;
+      for (const [name, text] of Object.entries<string>(files)) writeFileSync(join(folder, name), text);
       const disk = { DISK: folder, TMPDIR: folder, WHOLE: "green", POD_IP, SECURITY: nodes };
       const child = spawn("bash", [script], { env: { PATH: process.env.PATH, ...disk, ...env } });
       let output = "";

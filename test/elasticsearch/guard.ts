@@ -38,13 +38,13 @@ interface Role {
 
 /** What privileges stand for. Source: https://www.elastic.co/docs/deploy-manage/users-roles/cluster-or-deployment-auth/elasticsearch-privileges */
 const PRIVILEGES: Record<string, string[]> = {
-  monitor: ["cluster:monitor/*"],
+  monitor: ["cluster:monitor/*", "indices:monitor/*"],
   manage_slm: ["cluster:admin/slm/*"],
   read: ["indices:data/read/*"],
   write: ["indices:data/write/*"],
   create_index: ["indices:admin/create", "indices:admin/auto_create"],
   delete_index: ["indices:admin/delete"],
-  view_index_metadata: ["indices:admin/aliases/get", "indices:admin/get", "indices:admin/mappings/get"],
+  view_index_metadata: ["indices:admin/aliases/get", "indices:admin/get", "indices:monitor/settings/get"],
 };
 
 interface Need {
@@ -62,6 +62,13 @@ function needs(method: string, path: string, body: string): Need[] {
   if (first === "_nodes") return [{ action: "cluster:monitor/nodes/info" }];
   if (first === "_snapshot") return [{ action: "cluster:admin/repository/get" }];
   if (first === "_alias") return [{ action: "indices:admin/aliases/get", names: [second] }];
+  if (second === "_settings")
+    return [
+      {
+        action: method === "GET" ? "indices:monitor/settings/get" : "indices:admin/settings/update",
+        names: [first.replace("_all", "*")],
+      },
+    ];
   if (first.startsWith("_")) return [{ action: `unknown ${method} ${path}` }];
   if (second === "") {
     if (method === "DELETE") return on("indices:admin/delete");
