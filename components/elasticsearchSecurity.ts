@@ -189,7 +189,7 @@ export function securitySettings(folder: string): Record<string, unknown> {
     Object.fromEntries(Object.entries(settings).map(([name, value]) => [`xpack.security.${layer}.ssl.${name}`, value]));
   return {
     "xpack.security.enabled": true,
-    "xpack.security.authc.realms.file.file.order": 0,
+    "xpack.security.authc.realms.file.file1.order": 0,
     // `elastic` and its like: their password would be one more, in an index that is not there while no master is.
     "xpack.security.authc.reserved_realm.enabled": false,
     ...ssl("transport", {

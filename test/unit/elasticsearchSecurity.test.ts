@@ -80,7 +80,7 @@ describe("Elasticsearch's security", () => {
     const security = Object.entries(settings).filter(([key]) => key.startsWith("xpack."));
     assert.deepEqual(Object.fromEntries(security), {
       "xpack.security.enabled": true,
-      "xpack.security.authc.realms.file.file.order": 0,
+      "xpack.security.authc.realms.file.file1.order": 0,
       "xpack.security.authc.reserved_realm.enabled": false,
       "xpack.security.transport.ssl.enabled": true,
       "xpack.security.transport.ssl.key": files.key,
