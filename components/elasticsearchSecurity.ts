@@ -101,7 +101,7 @@ export class ElasticsearchSecurity extends pulumi.ComponentResource {
         {
           metadata: { name: fixedName, namespace: args.namespace, labels: args.labels },
           immutable,
-          data: pulumi.secret(pulumi.output(data).apply(encode)),
+          data: pulumi.output(data).apply(encode),
         },
         { parent: this },
       ).metadata.name;
