@@ -3,9 +3,12 @@ import { type Inventory, Platform, type Run, type Victim, victims } from "./plat
 import { Random } from "./random";
 
 export interface Fault {
-  /** `--seed` and `--from` that begin with it. */
+  /** `--seed` and `--from` that repeat its series. */
   seed: string;
+  /** Of its series: the run that follows a fault may be hit by another, and the last one is left alone. */
   number: number;
+  /** Its place in the series, from 1. */
+  link: number;
   during: "up" | "change" | "destroy";
   /** The request at which it hit. */
   point: string;
@@ -15,7 +18,7 @@ export interface Fault {
   converged: boolean;
   /** What the audit found, in words. */
   problems: string[];
-  /** Of the next run, which recovers and converges. */
+  /** Of the run that was left alone, which recovers and converges. */
   seconds: number;
 }
 
@@ -26,8 +29,8 @@ export interface Options {
   count: number;
   /** Changes between two destructions. @default 14 */
   changes?: number;
-  /** Called after each. */
-  report(fault: Fault): void;
+  /** Called after each series. */
+  report(faults: Fault[]): void;
   say(line: string): void;
   /** Nothing new is begun after it. */
   deadline?: number;
@@ -57,14 +60,12 @@ export async function injectFaults(options: Options): Promise<Fault[]> {
         say(`(${during === "up" ? "taking the platform down" : "bringing the platform up"} for fault ${number})`);
         await platform.run(...(isUp ? DESTROY : UP));
       }
-      const fault = await inject(platform, random, during, number, seed);
+      const series = await inject(platform, random, during, `${seed} ${number}`);
       isUp = during !== "destroy";
-      if (!fault) {
-        say(`${number}: the point was not reached`);
-        continue;
-      }
-      faults.push(fault);
-      options.report(fault);
+      if (series.length === 0) say(`${number}: the point was not reached`);
+      const numbered = series.map((fault, index) => ({ ...fault, seed, number, link: index + 1 }));
+      faults.push(...numbered);
+      options.report(numbered);
     }
   } finally {
     await platform.remove();
@@ -72,46 +73,56 @@ export async function injectFaults(options: Options): Promise<Fault[]> {
   return faults;
 }
 
-async function inject(
-  platform: Platform,
-  random: Random,
-  during: Fault["during"],
-  number: number,
-  seed: string,
-): Promise<Fault | undefined> {
+type Hit = Pick<Fault, "during" | "point" | "victim" | "withinGap">;
+
+/** A series: runs that are hit, one after the other, and then one that is left alone and must converge. */
+async function inject(platform: Platform, random: Random, during: Fault["during"], id: string) {
   const before = during === "change" ? await platform.inventory() : undefined;
   const volumes = during === "up" ? [] : await platform.volumes();
   if (during === "change") {
     platform.configure(target(random));
-    if (random.chance(0.2)) platform.editImage(`${seed} ${number}`);
+    if (random.chance(0.2)) platform.editImage(id);
   }
-  const { match, nth, victim, hold, delay } = choose(random, during);
-  platform.arm({ match, nth });
   const command = during === "destroy" ? DESTROY : UP;
+  const hits: Hit[] = [];
+  let last: Run | undefined;
+  for (let left = random.pick([1, 2, 3, 3] as const); left > 0 && last?.code !== 0; left--) {
+    const [hit, run] = await strike(platform, random, during, command, hits.length === 0);
+    if (hit) hits.push(hit);
+    last = run;
+  }
+  if (hits.length === 0) return [];
+  const cutOff = last;
+  const next = last?.code === 0 ? last : await platform.run(...command);
+  const problems = next.code === 0 ? [] : [`the next run ended with ${next.code}: ${tail(next)}`];
+  problems.push(...(await audit(platform, during, before, volumes)));
+  if (problems.length > 0 && cutOff)
+    problems.push(`the run that was cut off: ${tail(cutOff)}`, `the next: ${next.output}`);
+  return hits.map((hit) => ({ ...hit, converged: problems.length === 0, problems, seconds: next.seconds }));
+}
+
+/** One run, hit where it is; nothing where it ended before. */
+async function strike(
+  platform: Platform,
+  random: Random,
+  during: Fault["during"],
+  command: string[],
+  isFirst: boolean,
+): Promise<[Hit | undefined, Run]> {
+  const { match, nth, victim, hold, delay } = choose(random, during, isFirst);
+  platform.arm({ match, nth });
   const run = platform.start(command, { HOBNOB_FAULT_POINTS: platform.points });
   let point: string | undefined;
   for (point = platform.reached(); !point && !run.isOver(); point = platform.reached()) await sleep(20);
-  if (!point) {
-    platform.disarm();
-    await run.ended;
-    return undefined;
-  }
-  if (!hold) {
+  if (point && !hold) {
     platform.disarm();
     await sleep(delay);
   }
-  const killed = platform.kill(victim, run.pid, point);
+  const killed = point && !run.isOver() ? platform.kill(victim, run.pid, point) : [];
   platform.disarm();
-  const cutOff = await ended(run.ended, () => platform.kill("run", run.pid, ""));
-  if (killed.length === 0) return undefined;
-
-  const next = await platform.run(...command);
-  const problems = next.code === 0 ? [] : [`the next run ended with ${next.code}: ${tail(next)}`];
-  problems.push(...(await audit(platform, during, before, volumes)));
-  if (problems.length > 0) problems.push(`the run that was cut off: ${tail(cutOff)}`, `the next: ${next.output}`);
-  const withinGap = hold && point.startsWith("POST");
-  const converged = problems.length === 0;
-  return { seed, number, during, point, victim, withinGap, converged, problems, seconds: next.seconds };
+  const result = await (killed.length > 0 ? ended(run.ended, () => platform.kill("run", run.pid, "")) : run.ended);
+  const hit = point && { during, point, victim, withinGap: hold && point.startsWith("POST") };
+  return [killed.length > 0 && hit ? hit : undefined, result];
 }
 
 /** A run may wait for minutes for what was killed: whoever started it loses patience. */
@@ -125,15 +136,17 @@ async function ended(run: Promise<Run>, endAll: () => void): Promise<Run> {
 const tail = ({ output }: Run) => output.trim().split("\n").slice(-15).join("\n");
 
 /** Where a fault hits and what it kills: most of them in the gap between a creation and its entry in the state. */
-function choose(random: Random, during: Fault["during"]) {
+function choose(random: Random, during: Fault["during"], isFirst: boolean) {
   const hold = random.chance(during === "destroy" ? 0.5 : 0.75);
   const victim = hold
     ? random.pick(["engine", "engine", "provider", "provider", "machine"] as const)
     : random.pick(victims);
   const delay = random.between(0, 1500);
-  if (!hold) return { match: ".", nth: random.between(1, during === "change" ? 5 : 25), victim, hold, delay };
+  const later = during === "change" ? 3 : 20;
+  if (!hold) return { match: ".", nth: random.between(1, isFirst ? later : 3), victim, hold, delay };
   if (during === "destroy") return { match: "^DELETE ", nth: random.between(1, 25), victim, hold, delay };
-  if (during === "change") return { match: "^POST ", nth: random.between(1, 2), victim, hold, delay };
+  if (during === "change") return { match: "^POST ", nth: isFirst ? random.between(1, 2) : 1, victim, hold, delay };
+  if (!isFirst) return { match: KUBERNETES, nth: random.between(1, 8), victim, hold, delay };
   const match = random.pick([...FIRST, KUBERNETES] as const);
   return { match, nth: match === KUBERNETES ? random.between(1, 30) : 1, victim, hold, delay };
 }
@@ -151,7 +164,7 @@ const base = {
 /** A platform between the sizes of dev and of prod, with records and pools of its own: each always differs from the last. */
 function target(random: Random): Record<string, unknown> {
   const name = () => `r${random.between(1000, 9999)}`;
-  const records = Array.from({ length: random.between(1, 3) }, () =>
+  const records = Array.from({ length: random.between(4, 6) }, () =>
     random.pick([
       { name: name(), type: "TXT", value: `v=${random.between(1, 99)}` },
       { name: name(), type: "A", value: `203.0.113.${random.between(1, 250)}` },

@@ -51,9 +51,11 @@ async function main(): Promise<number> {
 }
 
 async function interruptions(values: ReturnType<typeof options>, folder: string): Promise<boolean> {
-  const report = (fault: Fault) => {
-    appendFileSync(join(folder, "faults.jsonl"), `${JSON.stringify(fault)}\n`);
-    console.log(describe(fault));
+  const report = (series: Fault[]) => {
+    for (const fault of series) {
+      appendFileSync(join(folder, "faults.jsonl"), `${JSON.stringify(fault)}\n`);
+      console.log(describe(fault));
+    }
   };
   const { seed, count, from, changes, minutes } = values;
   console.log(`seed ${seed}`);
@@ -72,8 +74,8 @@ async function interruptions(values: ReturnType<typeof options>, folder: string)
   return faults.every(({ converged }) => converged);
 }
 
-function describe({ number, during, victim, point, withinGap, converged, seconds, problems }: Fault): string {
-  const result = `${converged ? "ok  " : "FAIL"} ${number} ${during}: ${victim} killed at ${point}`;
+function describe({ number, link, during, victim, point, withinGap, converged, seconds, problems }: Fault): string {
+  const result = `${converged ? "ok  " : "FAIL"} ${number}.${link} ${during}: ${victim} killed at ${point}`;
   const lines = problems.map((problem) => `    ${problem.replaceAll("\n", "\n    ")}`);
   return [`${result}${withinGap ? " (gap)" : ""}, ${Math.round(seconds)} s`, ...lines].join("\n");
 }

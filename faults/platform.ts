@@ -73,6 +73,7 @@ export class Platform {
     for (const name of readdirSync(join(this.clone, "local", "plugins"))) {
       const bundle = join(this.clone, "local", "providers", `${name}.js`);
       const source = join(cloneDirectory, "local", "providers", `${name}.ts`);
+      if (!existsSync(source)) continue;
       const options = ["--bundle", "--platform=node", "--target=node20", "--log-level=error", `--outfile=${bundle}`];
       execFileSync(join(cloneDirectory, "node_modules", ".bin", "esbuild"), [source, ...options]);
       const launcher = join(this.clone, "local", "plugins", name, `pulumi-resource-${name}`);

@@ -87,8 +87,8 @@ function interruptions(faults: Fault[]): string {
     });
     return table([title, "faults", "within the gap", "converged"], rows);
   };
-  const rows = faults.map(({ seed, number, during, victim, point, withinGap, converged, seconds }) => [
-    `${seed} ${number}`,
+  const rows = faults.map(({ seed, number, link, during, victim, point, withinGap, converged, seconds }) => [
+    `${seed} ${number}.${link}`,
     during,
     victim,
     `\`${point}\``,
@@ -97,7 +97,8 @@ function interruptions(faults: Fault[]): string {
     Math.round(seconds),
   ]);
   return [
-    "A run of the whole platform on the embedded default is killed (SIGKILL); the next run of the same command must then end well, " +
+    "A run of the whole platform on the embedded default is killed (SIGKILL), in many series the run that recovers from it as well; " +
+      "a run of the same command that is left alone must then end well, " +
       "leave nothing for a preview to do, and the account's and the API server's objects must be those of the state: none " +
       "duplicated, none orphaned, none with another id or uid than before. *Within the gap*: an API had accepted a creation " +
       "that the engine had not written yet. Engine, control plane and registry are the real ones; the account, the providers " +
@@ -107,22 +108,26 @@ function interruptions(faults: Fault[]): string {
     by("during", ({ during }) => during),
     by("in the gap of", (fault) => (fault.withinGap ? kindOf(fault.point) : "(outside)")),
     `One of them again: \`npm run faults -- --seed <seed> --from <number> --count 1\`; all of one seed: \`npm run faults -- --seed <seed>\` (${seeds.join(", ")}).`,
-    `<details><summary>Every fault</summary>\n\n${table(["seed, number", "during", "killed", "after", "gap", "converged", "next run, s"], rows)}\n\n</details>`,
+    `<details><summary>Every fault</summary>\n\n${table(["seed, series", "during", "killed", "after", "gap", "converged", "last run, s"], rows)}\n\n</details>`,
   ].join("\n\n");
 }
 
 /** The figures of a set of faults. */
 export function summary(faults: Fault[]) {
   const gap = count(faults, "withinGap");
-  const seconds = faults.map((fault) => fault.seconds).sort((a, b) => a - b);
+  const series = new Map(faults.map((fault) => [`${fault.seed} ${fault.number}`, fault]));
+  const all = [...series.values()];
+  const converged = count(all, "converged");
+  const seconds = all.map((fault) => fault.seconds).sort((a, b) => a - b);
   return {
     seeds: [...new Set(faults.map(({ seed }) => seed))],
     total: {
       "faults injected": faults.length,
       "within the gap": `${gap} (${Math.round((100 * gap) / faults.length)} %)`,
-      "runs converged": `${count(faults, "converged")} (${Math.floor((100 * count(faults, "converged")) / faults.length)} %)`,
+      "series (1 to 3 faults, the recovering run hit as well)": all.length,
+      "of these converged": `${converged} (${Math.floor((100 * converged) / all.length)} %)`,
       "manual steps": 0,
-      "median seconds of the next run": Math.round(seconds[Math.floor(seconds.length / 2)] ?? 0),
+      "median seconds of such a run": Math.round(seconds[Math.floor(seconds.length / 2)] ?? 0),
     },
   };
 }
