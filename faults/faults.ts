@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Inventory, Platform, type Run, type Victim, victims } from "./platform";
+import { type Inventory, Platform, type Program, type Run, type Victim, victims } from "./platform";
 import { Random } from "./random";
 
 export interface Fault {
@@ -9,6 +9,8 @@ export interface Fault {
   number: number;
   /** Its place in the series, from 1. */
   link: number;
+  /** Of the whole platform, or of what it has in the account alone. */
+  program: Program;
   during: "up" | "change" | "destroy";
   /** The request at which it hit. */
   point: string;
@@ -29,6 +31,8 @@ export interface Options {
   count: number;
   /** Changes between two destructions. @default 14 */
   changes?: number;
+  /** @default platform */
+  program?: Program;
   /** Called after each series. */
   report(faults: Fault[]): void;
   say(line: string): void;
@@ -45,8 +49,8 @@ const KUBERNETES = "^POST /apis?/";
 
 /** Injects faults one after the other; each is followed by a run that must converge. */
 export async function injectFaults(options: Options): Promise<Fault[]> {
-  const { seed, from = 1, count, changes = 14, say } = options;
-  const platform = new Platform();
+  const { seed, from = 1, count, changes = 14, program = "platform", say } = options;
+  const platform = new Platform(program);
   const faults: Fault[] = [];
   const cycle = changes + 2;
   let isUp = false;
@@ -63,7 +67,7 @@ export async function injectFaults(options: Options): Promise<Fault[]> {
       const series = await inject(platform, random, during, `${seed} ${number}`);
       isUp = during !== "destroy";
       if (series.length === 0) say(`${number}: the point was not reached`);
-      const numbered = series.map((fault, index) => ({ ...fault, seed, number, link: index + 1 }));
+      const numbered = series.map((fault, index) => ({ ...fault, program, seed, number, link: index + 1 }));
       faults.push(...numbered);
       options.report(numbered);
     }
@@ -86,7 +90,12 @@ async function inject(platform: Platform, random: Random, during: Fault["during"
   const command = during === "destroy" ? DESTROY : UP;
   const hits: Hit[] = [];
   let last: Run | undefined;
-  for (let left = random.pick([1, 2, 3, 3] as const); left > 0 && last?.code !== 0; left--) {
+  const isSmall = platform.program === "account";
+  for (
+    let left = isSmall ? random.between(3, 6) : random.pick([1, 2, 3, 3] as const);
+    left > 0 && last?.code !== 0;
+    left--
+  ) {
     const [hit, run] = await strike(platform, random, during, command, hits.length === 0);
     if (hit) hits.push(hit);
     last = run;
@@ -109,9 +118,13 @@ async function strike(
   command: string[],
   isFirst: boolean,
 ): Promise<[Hit | undefined, Run]> {
-  const { match, nth, victim, hold, delay } = choose(random, during, isFirst);
+  const { match, nth, victim, hold, delay } = choose(random, during, isFirst, platform.program);
   platform.arm({ match, nth });
-  const run = platform.start(command, { HOBNOB_FAULT_POINTS: platform.points });
+  const run = platform.start(command, {
+    HOBNOB_FAULT_POINTS: platform.points,
+    // Few at a time, so that there is something left to do for the run after a fault.
+    ...(platform.program === "account" && { PULUMI_PARALLEL: "2" }),
+  });
   let point: string | undefined;
   for (point = platform.reached(); !point && !run.isOver(); point = platform.reached()) await sleep(20);
   if (point && !hold) {
@@ -136,19 +149,22 @@ async function ended(run: Promise<Run>, endAll: () => void): Promise<Run> {
 const tail = ({ output }: Run) => output.trim().split("\n").slice(-15).join("\n");
 
 /** Where a fault hits and what it kills: most of them in the gap between a creation and its entry in the state. */
-function choose(random: Random, during: Fault["during"], isFirst: boolean) {
+function choose(random: Random, during: Fault["during"], isFirst: boolean, program: Program) {
+  const isSmall = program === "account";
   const hold = random.chance(during === "destroy" ? 0.5 : 0.75);
+  const anything = isSmall ? (["engine", "provider", "machine", "account"] as const) : victims;
   const victim = hold
     ? random.pick(["engine", "engine", "provider", "provider", "machine"] as const)
-    : random.pick(victims);
+    : random.pick<Victim>(anything);
   const delay = random.between(0, 1500);
-  const later = during === "change" ? 3 : 20;
-  if (!hold) return { match: ".", nth: random.between(1, isFirst ? later : 3), victim, hold, delay };
-  if (during === "destroy") return { match: "^DELETE ", nth: random.between(1, 25), victim, hold, delay };
-  if (during === "change") return { match: "^POST ", nth: isFirst ? random.between(1, 2) : 1, victim, hold, delay };
-  if (!isFirst) return { match: KUBERNETES, nth: random.between(1, 8), victim, hold, delay };
-  const match = random.pick([...FIRST, KUBERNETES] as const);
-  return { match, nth: match === KUBERNETES ? random.between(1, 30) : 1, victim, hold, delay };
+  const at = (match: string, upTo: number) => ({ match, nth: random.between(1, upTo), victim, hold, delay });
+  if (!hold) return at(".", isFirst && during !== "change" ? (isSmall ? 6 : 20) : 3);
+  if (during === "destroy") return at("^DELETE ", isSmall ? 8 : 25);
+  if (during === "change") return at("^POST ", isFirst ? 2 : 1);
+  const others = isSmall ? "^POST " : KUBERNETES;
+  if (!isFirst) return at(others, isSmall ? 3 : 8);
+  const match = random.pick([...FIRST, others] as const);
+  return at(match, match === others ? (isSmall ? 10 : 30) : 1);
 }
 
 /** Three nodes for the workloads from the start, so that a further pool moves none of them. */
@@ -208,7 +224,7 @@ async function audit(
     if (now !== undefined && now !== identity) problems.push(`replaced: ${object}`);
   }
   const disks = await platform.volumes();
-  if (during === "up" ? disks.length < 3 : volumes.some((id) => !disks.includes(id))) {
+  if (volumes.some((id) => !disks.includes(id))) {
     problems.push(`volumes: ${disks.length} of ${volumes.length}`);
   }
   const cluster = /KubernetesCluster|:Vpc /;

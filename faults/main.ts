@@ -11,6 +11,7 @@ const project = join(__dirname, "..");
 const usage = `npm run faults -- [options]
   --seed S               the same faults again
   --from N --count N     which of them (1 and 100)
+  --program account      only what the platform has in the account: seconds a fault
   --minutes M            begin none after so long
   --only interruptions   without the other parts' tests; --only parts: without the interruptions
   --report-only          write docs/resilience.md from what is recorded in .faults`;
@@ -24,6 +25,7 @@ function options() {
         from: { type: "string", default: "1" },
         changes: { type: "string", default: "14" },
         minutes: { type: "string", default: "600" },
+        program: { type: "string", default: "platform" },
         only: { type: "string", default: "" },
         "report-only": { type: "boolean", default: false },
       },
@@ -57,13 +59,14 @@ async function interruptions(values: ReturnType<typeof options>, folder: string)
       console.log(describe(fault));
     }
   };
-  const { seed, count, from, changes, minutes } = values;
+  const { seed, count, from, changes, minutes, program } = values;
   console.log(`seed ${seed}`);
   const faults = await injectFaults({
     seed,
     count: Number(count),
     from: Number(from),
     changes: Number(changes),
+    program: program === "account" ? "account" : "platform",
     deadline: Date.now() + Number(minutes) * 60_000,
     report,
     say: console.log,

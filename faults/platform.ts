@@ -24,6 +24,7 @@ import { type Deployment, isObject, type StateResource } from "../operations/sta
 import { OWNER_LABEL } from "../owner";
 
 export const victims = ["engine", "provider", "machine", "api-server", "registry", "account"] as const;
+export type Program = "platform" | "account";
 export type Victim = (typeof victims)[number];
 
 interface Process {
@@ -55,7 +56,8 @@ export class Platform {
   readonly state = join(this.directory, "state");
   readonly points = join(this.directory, "points");
 
-  constructor() {
+  /** @param program `account`: only what the platform has in the account, and no cluster behind it */
+  constructor(readonly program: Program = "platform") {
     const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], {
       cwd: cloneDirectory,
       encoding: "utf8",
@@ -66,6 +68,17 @@ export class Platform {
     symlinkSync(join(cloneDirectory, "node_modules"), join(this.clone, "node_modules"));
     mkdirSync(this.points);
     this.#bundlePlugins();
+    if (program === "account") this.#takeAccountProgram();
+  }
+
+  #takeAccountProgram(): void {
+    writeFileSync(join(this.clone, "index.ts"), 'export = require("./faults/accountProgram");\n');
+    mkdirSync(join(this.state, "account"), { recursive: true });
+    const latency = { cluster: 1, clusterDeletion: 0.2, node: 0.1, certificate: 0.2 };
+    writeFileSync(
+      join(this.state, "account", "state.json"),
+      JSON.stringify({ settings: { withCluster: false, latency } }),
+    );
   }
 
   /** A run starts plugins four times over, and loading their modules one by one takes longer than their work. */
@@ -188,6 +201,8 @@ export class Platform {
         seen.add(`${type} ${host} ${data}`);
       }
     }
+    const { certificates } = await this.account("/v2/certificates");
+    for (const { id, name } of certificates) see("digitalocean:index/certificate:Certificate", name, id);
     const { load_balancers: balancers } = await this.account("/v2/load_balancers");
     if (balancers.length > clusters.length) problems.push(`${balancers.length} balancers`);
   }
@@ -195,7 +210,7 @@ export class Platform {
   async #seeCluster(see: (type: string, id: string, identity: string) => void): Promise<void> {
     const kubeconfig = this.#kubeconfig();
     const { kubernetes_clusters: clusters } = await this.account("/v2/kubernetes/clusters");
-    if (!kubeconfig || clusters.length === 0) return;
+    if (!kubeconfig || clusters.length === 0 || this.program === "account") return;
     const config = new KubeConfig();
     config.loadFromString(kubeconfig);
     const client = KubernetesObjectApi.makeApiClient(config);

@@ -104,6 +104,7 @@ function interruptions(faults: Fault[]): string {
       "that the engine had not written yet. Engine, control plane and registry are the real ones; the account, the providers " +
       "and the nodes are simulated.",
     table(["what", "figure"], Object.entries(total)),
+    by("of", ({ program }) => (program === "account" ? "what it has in the account, alone" : "the whole platform")),
     by("killed", ({ victim }) => victim),
     by("during", ({ during }) => during),
     by("in the gap of", (fault) => (fault.withinGap ? kindOf(fault.point) : "(outside)")),
