@@ -428,6 +428,10 @@ export const schema = z.strictObject({
           allowed: "an object with minReplicas, maxReplicas and cpuPercent",
         })
         .optional(),
+      requestsPerSecond: count(
+        "Requests that one client's address may make of each pod in a second; the rest is answered 429.",
+        100,
+      ).default(100),
       logLevel: choice(
         ["fatal", "error", "warn", "info", "debug", "trace"],
         "Least level that is logged.",

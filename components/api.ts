@@ -24,6 +24,8 @@ export interface ApiArgs {
   cpu: string;
   /** Lets the number of pods follow their CPU, in percent of `cpu`; needs a metrics server. @default `replicas` pods */
   autoscaling?: { minReplicas: number; maxReplicas: number; cpuPercent: number };
+  /** Requests that one client's address may make of each pod in a second; the rest is answered 429. */
+  requestsPerSecond: number;
   logLevel: string;
   /** Whether pods must be on different machines as evenly as can be, or only should. */
   spread: "hard" | "soft";
@@ -225,6 +227,9 @@ function environment(args: ApiArgs): k8s.types.input.core.v1.EnvVar[] {
     { name: "PORT", value: String(API_PORT) },
     { name: "DOCS_PORT", value: String(DOCS_PORT) },
     { name: "PUBLIC_URL", value: args.publicUrl },
+    { name: "RATE_LIMIT", value: String(args.requestsPerSecond) },
+    // NGINX, which alone may reach the pods, adds whom it takes for the client.
+    { name: "TRUSTED_PROXIES", value: "1" },
     { name: "LOG_LEVEL", value: args.logLevel },
     { name: "DRAIN_SECONDS", value: String(DRAIN_SECONDS) },
   ];

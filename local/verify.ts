@@ -4,6 +4,7 @@ import { pulumiIn } from "../verify/stack";
 import { isRunning } from "./cluster";
 import { runningDaemon } from "./daemons";
 import { engine, projectDirectory, pulumi } from "./engine";
+import { runsRealPods } from "./kubelet/kwok";
 import { cloneDirectory } from "./paths";
 import { obtainTools } from "./tools";
 
@@ -27,6 +28,10 @@ async function verifyLocal(json: boolean): Promise<number> {
   const account = runningDaemon("account");
   if (!account || !isRunning() || !existsSync(projectDirectory()))
     throw new Error("The stack local does not run; start it: npm start -- --real");
+  if (!runsRealPods())
+    throw new Error(
+      "The pods of the stack local are simulated and run nothing; run real processes: npm start -- --real",
+    );
   const runner = engine(await obtainTools(["pulumi", "pulumi-language-nodejs"]), account.port);
   // The kubeconfig's command asks the simulated account for a token.
   Object.assign(process.env, runner.environment);

@@ -60,7 +60,7 @@ export async function runChecks(
     const begin = performance.now();
     const outcome = await outcomeOf(check, run, results);
     if (signal.aborted) break;
-    results.push({ name: check.name, ...outcome, seconds: (performance.now() - begin) / 1000 });
+    results.push({ name: check.name, ...outcome, seconds: secondsSince(begin) });
   }
   if (undos.length === 0) return results;
   started(CLEAN_UP);
@@ -75,8 +75,10 @@ export async function runChecks(
     left.length > 0
       ? miss(`left behind: ${left.join(", ")}`)
       : pass(`taken away: ${undos.map(({ name }) => name).join(", ")}`);
-  return [...results, { name: CLEAN_UP, ...outcome, seconds: (performance.now() - begin) / 1000 }];
+  return [...results, { name: CLEAN_UP, ...outcome, seconds: secondsSince(begin) }];
 }
+
+const secondsSince = (begin: number) => Math.round(performance.now() - begin) / 1000;
 
 async function outcomeOf(check: Check, run: Run, results: Result[]): Promise<Outcome> {
   const missed = check.needs?.filter((name) =>

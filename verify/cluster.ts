@@ -1,7 +1,15 @@
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { Writable } from "node:stream";
-import { AppsV1Api, CoreV1Api, KubeConfig, NetworkingV1Api, PortForward, type V1Pod } from "@kubernetes/client-node";
+import {
+  AppsV1Api,
+  CoreV1Api,
+  KubeConfig,
+  NetworkingV1Api,
+  PortForward,
+  setHeaderOptions,
+  type V1Pod,
+} from "@kubernetes/client-node";
 import { reasonOf } from "./client";
 
 export interface PodInfo {
@@ -30,8 +38,17 @@ export interface Cluster {
   close(): void;
 }
 
-/** @param kubeconfig as the stack's output has it */
-export function kubernetesCluster(kubeconfig: string, namespace: string): Cluster {
+/**
+ * @param kubeconfig as the stack's output has it
+ * @param seconds for each answer: a firewall may let it come never
+ */
+export function kubernetesCluster(kubeconfig: string, namespace: string, seconds = 15): Cluster {
+  const within = async <T>(ask: (options: ReturnType<typeof withSignal>) => Promise<T>): Promise<T> => {
+    const signal = AbortSignal.timeout(seconds * 1_000);
+    return ask(withSignal(signal)).catch((error) => {
+      throw signal.aborted ? new Error(`no answer within ${seconds} s`) : error;
+    });
+  };
   const config = new KubeConfig();
   config.loadFromString(kubeconfig);
   const [apps, core, networking] = [AppsV1Api, CoreV1Api, NetworkingV1Api].map((api) =>
@@ -43,22 +60,24 @@ export function kubernetesCluster(kubeconfig: string, namespace: string): Cluste
     async workload(kind, name) {
       const { spec } =
         kind === "StatefulSet"
-          ? await apps.readNamespacedStatefulSet({ name, namespace })
-          : await apps.readNamespacedDeployment({ name, namespace });
+          ? await within((options) => apps.readNamespacedStatefulSet({ name, namespace }, options))
+          : await within((options) => apps.readNamespacedDeployment({ name, namespace }, options));
       const labelSelector = Object.entries(spec?.selector.matchLabels ?? {})
         .map(([key, value]) => `${key}=${value}`)
         .join(",");
-      const { items } = await core.listNamespacedPod({ namespace, labelSelector });
+      const { items } = await within((options) => core.listNamespacedPod({ namespace, labelSelector }, options));
       const living = items.filter(({ metadata }) => !metadata?.deletionTimestamp);
       return { replicas: spec?.replicas ?? 1, pods: living.map(podInfo) };
     },
     async ingress(host) {
-      const { items } = await networking.listNamespacedIngress({ namespace });
+      const { items } = await within((options) => networking.listNamespacedIngress({ namespace }, options));
       const found = items.find(({ spec }) => spec?.rules?.some((rule) => rule.host === host));
       return found && (found.metadata?.annotations ?? {});
     },
     async secret(name) {
-      const { items } = await core.listNamespacedSecret({ namespace, fieldSelector: `metadata.name=${name}` });
+      const { items } = await within((options) =>
+        core.listNamespacedSecret({ namespace, fieldSelector: `metadata.name=${name}` }, options),
+      );
       const decoded = Object.entries(items[0]?.data ?? {}).map(([key, value]) => [
         key,
         Buffer.from(value, "base64").toString("utf8"),
@@ -101,6 +120,19 @@ export function kubernetesCluster(kubeconfig: string, namespace: string): Cluste
       }
     },
   };
+}
+
+/** The client takes a signal only by what it lets others do to a request before it is sent. */
+function withSignal(signal: AbortSignal) {
+  const { middleware = [], ...options } = setHeaderOptions("Accept", "application/json");
+  const signalled = middleware.map((each) => ({
+    ...each,
+    pre: (request: Parameters<typeof each.pre>[0]) => {
+      request.setSignal(signal);
+      return each.pre(request);
+    },
+  }));
+  return { ...options, middleware: signalled };
 }
 
 function podInfo({ metadata, spec, status }: V1Pod): PodInfo {

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -7,7 +6,6 @@ import * as http from "node:http";
 import { type AddressInfo, connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
 import dockerignore from "@balena/dockerignore";
 import getPort from "get-port";
 import {
@@ -15,81 +13,21 @@ import {
   elasticsearchAvailable,
   startElasticsearch,
 } from "../../local/elasticsearch/process";
+import {
+  type Answer,
+  type Api,
+  ask,
+  buildApi,
+  JSON_TYPE,
+  PACKAGE,
+  run,
+  startApi,
+  stop,
+  stopAll,
+  until,
+} from "./process";
 
-const PACKAGE = join(__dirname, "../../app/api");
-const JSON_TYPE = { "content-type": "application/json" };
 const REQUEST_ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-
-interface Api {
-  url: string;
-  docsUrl: string;
-  process: ChildProcess;
-  log(): string;
-}
-
-interface Answer {
-  status: number;
-  // biome-ignore lint/suspicious/noExplicitAny: a body has as many shapes as there are answers
-  body: any;
-  headers: Headers;
-}
-
-const running: ChildProcess[] = [];
-
-function run(env: Record<string, string>): ChildProcess & { output: () => string } {
-  const child = spawn(process.execPath, [join(PACKAGE, "dist/main.js")], {
-    env: { PATH: process.env.PATH, HOST: "127.0.0.1", ...env },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
-  running.push(child);
-  return Object.assign(child, { output: () => output });
-}
-
-/** Starts the API for the Elasticsearch on this port, and waits until its process answers. */
-async function startApi(elasticsearchPort: number, env: Record<string, string> = {}): Promise<Api> {
-  const [port, docsPort] = [await getPort(), await getPort()];
-  const child = run({
-    ELASTICSEARCH_HOSTNAME: "http://127.0.0.1",
-    ELASTICSEARCH_PORT: String(elasticsearchPort),
-    PORT: String(port),
-    DOCS_PORT: String(docsPort),
-    ...env,
-  });
-  const [url, docsUrl] = [`http://127.0.0.1:${port}`, `http://127.0.0.1:${docsPort}`];
-  await until(async () => {
-    assert.equal(child.exitCode, null, child.output());
-    return (await ask(`${docsUrl}/openapi.json`)).status === 200;
-  });
-  return { url, docsUrl, process: child, log: child.output };
-}
-
-async function stop(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  child.kill("SIGKILL");
-  await once(child, "exit");
-}
-
-async function ask(url: string, init: RequestInit & { json?: unknown } = {}): Promise<Answer> {
-  const { json, ...rest } = init;
-  const body = json === undefined ? rest.body : JSON.stringify(json);
-  const headers = { ...(body === undefined ? {} : JSON_TYPE), ...(rest.headers as Record<string, string>) };
-  const response = await fetch(url, { ...rest, method: rest.method ?? (body ? "POST" : "GET"), body, headers });
-  const text = await response.text();
-  const isJson = response.headers.get("content-type")?.includes("json");
-  return { status: response.status, body: isJson && text ? JSON.parse(text) : text, headers: response.headers };
-}
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 120_000;
-  while (
-    !(await condition().catch((error) => (error instanceof assert.AssertionError ? Promise.reject(error) : false)))
-  ) {
-    if (Date.now() > deadline) throw new Error(`gave up waiting for ${condition}`);
-    await sleep(50);
-  }
-}
 
 /** The first log line of its kind, once it has come through the pipe; every line must be JSON. */
 async function logged(api: Api, isWanted: (line: Record<string, unknown>) => boolean) {
@@ -115,12 +53,8 @@ const UNAVAILABLE = "The user store does not answer; try again in a few seconds"
 describe("sample API", function () {
   this.timeout(180_000);
 
-  before(async () => {
-    // As its image is built, but for the types, which `npm run check` checks.
-    const tsc = join(PACKAGE, "node_modules/typescript/bin/tsc");
-    await promisify(execFile)(process.execPath, [tsc, "--project", PACKAGE, "--noCheck"]);
-  });
-  after(() => Promise.all(running.map(stop)));
+  before(buildApi);
+  after(stopAll);
 
   describe("its image", () => {
     it("must be made of its sources alone: no other file may cause a new one", () => {
@@ -236,7 +170,7 @@ describe("sample API", function () {
       const create = body.paths["/users"].post;
       const { schema } = create.requestBody.content["application/json"];
       assert.deepEqual([schema.required, schema.properties.id.pattern], [["id", "name"], "^[a-z0-9][a-z0-9_-]{1,31}$"]);
-      assert.deepEqual(Object.keys(create.responses), ["201", "400", "409", "503"]);
+      assert.deepEqual(Object.keys(create.responses), ["201", "400", "409", "413", "415", "429", "503"]);
       assert.deepEqual(body.paths["/users/{id}"].delete.security, [{ token: [] }]);
       assert.equal(JSON.stringify(body).includes("tokenHash"), false);
       assert.equal((await ask(`${api.url}/openapi.json`)).status, 404);
@@ -289,6 +223,60 @@ describe("sample API", function () {
         assertProblem(answer, 401, "Unauthorized", "This needs the header `Authorization: Bearer <token>`");
         assert.equal(answer.headers.get("www-authenticate"), "Bearer");
       }
+    });
+
+    describe("a client who asks too much", () => {
+      const LIMIT = 5;
+      /** Answers to so many requests within one second, by way of the proxy that adds whom it saw. */
+      const flood = async (url: string, forwarded: (index: number) => string, count = LIMIT + 3) => {
+        for (;;) {
+          const begin = performance.now();
+          const headers = (index: number) => ({ "x-forwarded-for": forwarded(index) });
+          const asked = Array.from({ length: count }, (_, index) => ask(url, { headers: headers(index) }));
+          const answers = await Promise.all(asked);
+          const refused = answers.filter(({ status }) => status === 429);
+          if (performance.now() - begin < 900) return { served: count - refused.length, answers, refused };
+          await sleep(1_100);
+        }
+      };
+      const start = (proxies: number) =>
+        startApi(1, { RATE_LIMIT: String(LIMIT), TRUSTED_PROXIES: String(proxies), LOG_LEVEL: "error" });
+      /** Refused by its schema, so that no Elasticsearch is asked. */
+      const QUERY = "/users?limit=0";
+
+      it("must be told 429 and when to come back, on every route and beside them, and nobody else", async () => {
+        const own = await start(1);
+        for (const [url, client] of [
+          [own.url + QUERY, "192.0.2.1"],
+          [own.url + QUERY, "192.0.2.2"],
+          [`${own.url}/nothing`, "192.0.2.3"],
+          [`${own.docsUrl}/openapi.json`, "192.0.2.1"],
+        ] as const) {
+          const { served, refused } = await flood(url, () => client);
+          assert.equal(served, LIMIT, `${client} of ${url}`);
+          const message = "At most 5 requests in a second are served; try again in a second";
+          assertProblem(refused[0] as Answer, 429, "Too Many Requests", message);
+          assert.equal(refused[0]?.headers.get("retry-after"), "1");
+        }
+        await until(async () => (await flood(own.url + QUERY, () => "192.0.2.1", 1)).served === 1);
+        await stop(own.process);
+      });
+
+      it("must not pass for many by what he writes into X-Forwarded-For, with or without a proxy in front", async () => {
+        const [behind, bare] = await Promise.all([start(1), start(0)]);
+        assert.equal((await flood(behind.url + QUERY, (index) => `198.51.100.${index}, 192.0.2.1`)).served, LIMIT);
+        assert.equal((await flood(bare.url + QUERY, (index) => `192.0.2.${index}`)).served, LIMIT);
+        await Promise.all([behind, bare].map((own) => stop(own.process)));
+      });
+
+      it("must never keep the kubelet from its probes", async () => {
+        const own = await start(1);
+        await flood(own.url + QUERY, () => "192.0.2.1");
+        const { answers } = await flood(`${own.url}/healthz`, () => "192.0.2.1", 4 * LIMIT);
+        assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
+        assert.equal((await flood(`${own.url}/readyz`, () => "192.0.2.1")).served, LIMIT + 3);
+        await stop(own.process);
+      });
     });
 
     it("must end at once on Ctrl-C", async () => {
@@ -427,6 +415,29 @@ describe("sample API", function () {
       assert.deepEqual(Object.keys(emmy), ["id", "name", "createdAt", "updatedAt"]);
       assert.deepEqual((await ask(`${api.url}/users?query=nobody`)).body, { users: [] });
       assert.equal((await ask(`${api.url}/users`)).body.users.length, 20);
+    });
+
+    it("must page to the last of more users than Elasticsearch's window of 10 000 holds", async () => {
+      const ids = Array.from({ length: 10_050 }, (_, index) => `window-${String(index).padStart(5, "0")}`);
+      const now = new Date().toISOString();
+      const lines = ids.flatMap((id) => [
+        { index: { _id: id } },
+        { id, name: "Window", tokenHash: "", createdAt: now, updatedAt: now },
+      ]);
+      const body = `${lines.map((line) => JSON.stringify(line)).join("\n")}\n`;
+      const bulk = await ask(`${elasticsearchUrl}/users/_bulk?refresh=true`, { method: "POST", body });
+      assert.equal(bulk.body.errors, false);
+      const found: string[] = [];
+      let after: string | undefined;
+      do {
+        const page = await ask(`${api.url}/users?query=window&limit=100${after ? `&after=${after}` : ""}`);
+        assert.equal(page.status, 200);
+        found.push(...page.body.users.map((user: { id: string }) => user.id));
+        after = page.body.next;
+      } while (after);
+      assert.deepEqual(found, ids);
+      for (const limit of [101, 10_000, 10_001])
+        assert.equal((await ask(`${api.url}/users?limit=${limit}`)).status, 400);
     });
 
     it("must keep users in one strictly mapped shard that has a copy wherever there is a second node", async () => {

@@ -127,6 +127,16 @@ describe("real processes behind the pods", function () {
     for (const { status } of pods) assert.match(status?.podIP ?? "", /^10\./);
   });
 
+  it("must be accepted by npm run verify, which counts nothing simulated as passed and leaves nothing behind", async () => {
+    const { accepted, checks } = JSON.parse(await run("verify", "local", "--json"));
+    const of = (wanted: string) => checks.filter(({ status }: { status: string }) => status === wanted).length;
+    assert.deepEqual([accepted, of("pass"), of("elsewhere"), checks.length], [true, 8, 8, 16], JSON.stringify(checks));
+    const indices = Object.keys((await elasticsearch.request("GET", "/_all")).body);
+    assert.deepEqual(indices, ["users-1"]);
+    figures["acceptance, checks passed"] = of("pass");
+    figures["acceptance, checks missed"] = of("miss");
+  });
+
   it("must let the sample API store and find a user through its Service", async () => {
     const created = await backend.request("POST", "/users", { id: "ada", name: "Ada Lovelace" });
     assert.equal(created.status, 201, JSON.stringify(created.body));

@@ -4,9 +4,8 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setImmediate, setTimeout as sleep } from "node:timers/promises";
+import { setImmediate } from "node:timers/promises";
 import { version } from "@pulumi/kubernetes/package.json";
-import { Elasticsearch, MAY_SHRINK_TO } from "../../components/elasticsearch";
 import { adminKubeconfig, createCluster, deleteCluster, holdAnnotation } from "../../local/cluster";
 import { type AwaitError, awaitReady, type Clock, SETTLE_SECONDS } from "../../local/providers/kubernetes/await";
 import {
@@ -19,7 +18,6 @@ import {
 } from "../../local/providers/kubernetes/client";
 import { changes, pruneLive, replacingFields } from "../../local/providers/kubernetes/diff";
 import { propertyPath } from "../../local/providers/server";
-import { capture, find } from "../unit/graph";
 import { type Bag, type Made, Plugin, PluginError, secret, UNKNOWN } from "./plugin";
 
 const types = {
@@ -570,56 +568,6 @@ describe("the simulated kubernetes plugin", function () {
       assert.deepEqual(await data(), { b: "1" });
       await plugin.delete(types.configMap, others);
       await plugin.delete(type, updated);
-    });
-
-    it("must be refused fewer Elasticsearch nodes, in a dry run already, unless the set says that they may go", async () => {
-      const namespace = "hobnob";
-      const graph = await capture(() => {
-        new Elasticsearch("elasticsearch", {
-          namespace,
-          storageClassName: "hobnob-block-storage",
-          replicas: 5,
-          memory: "1Gi",
-          cpu: "250m",
-          diskSize: "10Gi",
-          mmap: false,
-          spread: "hard",
-          clients: [],
-          apiServer: "cilium",
-          workers: [],
-        });
-      });
-      await admin.request("POST", "/api/v1/namespaces", { body: { metadata: { name: namespace } } });
-      for (const kind of ["Policy", "PolicyBinding"]) {
-        const { inputs } = find(graph, `kubernetes:admissionregistration.k8s.io/v1:ValidatingAdmission${kind}`);
-        const path = `/apis/admissionregistration.k8s.io/v1/validatingadmission${kind === "Policy" ? "policies" : "policybindings"}`;
-        await admin.request("POST", path, { body: inputs });
-      }
-      const { apiVersion, kind, metadata, spec } = find(graph, types.statefulSet).inputs;
-      const { volumeClaimTemplates: _, template, ...rest } = spec;
-      const annotations = { [holdAnnotation]: "true" };
-      const held = { metadata: { ...template.metadata, annotations }, spec: pods().spec };
-      const sets = `/apis/apps/v1/namespaces/${namespace}/statefulsets`;
-      await admin.request("POST", sets, { body: { apiVersion, kind, metadata, spec: { ...rest, template: held } } });
-      const change = (body: Bag, path = "", dryRun?: "All") =>
-        admin.request("PATCH", `${sets}/elasticsearch${path}`, {
-          contentType: "application/merge-patch+json",
-          body,
-          query: dryRun && { dryRun },
-        });
-      const nodes = (replicas: number) => ({ spec: { replicas } });
-      // The API server takes a moment to compile a new policy.
-      while (await change(nodes(3), "", "All").catch(() => undefined)) await sleep(100);
-      const refusal = /would go from 5 to 3, which stops nodes at once.*: npm run scale-down -- test 3$/;
-      await assert.rejects(change(nodes(3), "", "All"), refusal);
-      await assert.rejects(change(nodes(3)), refusal);
-      await assert.rejects(change(nodes(3), "/scale"), refusal);
-      await change(nodes(6));
-      await change({ metadata: { annotations: { [MAY_SHRINK_TO]: "5" } } });
-      await assert.rejects(change(nodes(4)), /would go from 6 to 4/);
-      await change(nodes(5));
-      await change({ metadata: { annotations: { [MAY_SHRINK_TO]: null } } });
-      await assert.rejects(change(nodes(3)), refusal);
     });
 
     it("must name what has no name, keep that name, and replace it by another one first", async () => {

@@ -34,6 +34,7 @@ function deploy(changes: Partial<ApiArgs> = {}, preview = false): Promise<Captur
         replicas: 3,
         memory: "192Mi",
         cpu: "100m",
+        requestsPerSecond: 100,
         logLevel: "info",
         spread: "hard",
         ingressNamespace: "nginx-ingress",
@@ -122,6 +123,8 @@ describe("api", () => {
       { name: "PORT", value: "8080" },
       { name: "DOCS_PORT", value: "8100" },
       { name: "PUBLIC_URL", value: "https://api.example.com" },
+      { name: "RATE_LIMIT", value: "100" },
+      { name: "TRUSTED_PROXIES", value: "1" },
       { name: "LOG_LEVEL", value: "debug" },
       { name: "DRAIN_SECONDS", value: "20" },
     ]);

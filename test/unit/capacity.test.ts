@@ -19,7 +19,7 @@ function needs(cluster: Partial<Cluster>, changes: Partial<Omit<Needs, "cluster"
   return {
     cluster: { provider: "digitalocean", systemPool: system, workerPools: {}, ...cluster } as Cluster,
     elasticsearch: { replicas: 3, memory: "1Gi", cpu: "250m" },
-    api: { replicas: 3, memory: "192Mi", cpu: "100m", logLevel: "info" },
+    api: { replicas: 3, memory: "192Mi", cpu: "100m", requestsPerSecond: 100, logLevel: "info" },
     ingress: { replicas: 2 } as Needs["ingress"],
     ...changes,
   };
@@ -115,6 +115,7 @@ describe("capacity", () => {
       replicas: 3,
       memory: "192Mi",
       cpu: "100m",
+      requestsPerSecond: 100,
       logLevel: "info" as const,
       autoscaling: { minReplicas: 2, maxReplicas: 20, cpuPercent: 70 },
     };

@@ -133,7 +133,7 @@ const wrong: Wrong[] = [
     },
     "hobnob:api",
     '"three" (text)',
-    "an object with the keys image, replicas, memory, cpu, autoscaling, logLevel",
+    "an object with the keys image, replicas, memory, cpu, autoscaling, requestsPerSecond, logLevel",
     "pulumi config rm 'hobnob:api'",
   ],
   [
@@ -1040,7 +1040,7 @@ describe("config", () => {
           ...{ replicas: 3, memory: "1Gi", cpu: "250m", diskSize: "10Gi", mmap: false },
           ...{ security: false, passwordGenerations: [1] },
         },
-        api: { replicas: 3, memory: "192Mi", cpu: "100m", logLevel: "info" },
+        api: { replicas: 3, memory: "192Mi", cpu: "100m", requestsPerSecond: 100, logLevel: "info" },
         ingress: {
           className: "nginx",
           replicas: 2,

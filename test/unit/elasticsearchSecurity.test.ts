@@ -23,7 +23,15 @@ const graphOf = (changes: Partial<ElasticsearchArgs> = {}, outputs?: (component:
     });
     new Api("backend", {
       ...{ namespace: "hobnob", image: "acme/backend@sha256:0", publicUrl: "http://api.test", replicas: 3 },
-      ...{ memory: "64Mi", cpu: "10m", logLevel: "info", spread: "hard", ingressNamespace: "nginx", workers: [] },
+      ...{
+        memory: "64Mi",
+        cpu: "10m",
+        requestsPerSecond: 100,
+        logLevel: "info",
+        spread: "hard",
+        ingressNamespace: "nginx",
+        workers: [],
+      },
       elasticsearchHost: component.host,
       elasticsearchPort: component.port,
       elasticsearchSecretName: component.security?.backendSecretName,

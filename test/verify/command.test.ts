@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { execa } from "execa";
@@ -7,6 +9,7 @@ import getPort from "get-port";
 import { cloneDirectory } from "../../local/paths";
 import { obtainTools } from "../../local/tools";
 import { verifyStack } from "../../local/verify";
+import { kubernetesCluster } from "../../verify/cluster";
 
 /** `npm run verify` where there is nothing to be checked: one line, and the command that helps. */
 describe("npm run verify", function () {
@@ -40,6 +43,14 @@ describe("npm run verify", function () {
       (error: Error) => error.message,
     );
   const pulumi = (args: string[], input = "") => execa("pulumi", args, { cwd: cloneDirectory, input });
+
+  const kubeconfig = (port: number, user: object) =>
+    JSON.stringify({
+      clusters: [{ name: "c", cluster: { server: `https://127.0.0.1:${port}` } }],
+      contexts: [{ name: "c", context: { cluster: "c", user: "u" } }],
+      users: [{ name: "u", user }],
+      "current-context": "c",
+    });
 
   /** A deployed stack, as the engine keeps it. */
   async function deploy(stack: string, outputs: Record<string, unknown>): Promise<void> {
@@ -82,13 +93,6 @@ describe("npm run verify", function () {
 
   it("must say why a cluster cannot be reached", async () => {
     const port = await getPort();
-    const kubeconfig = (user: object) =>
-      JSON.stringify({
-        clusters: [{ name: "c", cluster: { server: `https://127.0.0.1:${port}` } }],
-        contexts: [{ name: "c", context: { cluster: "c", user: "u" } }],
-        users: [{ name: "u", user }],
-        "current-context": "c",
-      });
     const outputs = {
       apiUrl: "http://api.example.com",
       docsUrl: "http://docs.example.com",
@@ -99,7 +103,7 @@ describe("npm run verify", function () {
     };
     const help =
       "; try: pulumi stack output kubeconfig --show-secrets --stack gone >kubeconfig && kubectl --kubeconfig kubeconfig get nodes";
-    await deploy("gone", { ...outputs, kubeconfig: kubeconfig({ token: "t" }) });
+    await deploy("gone", { ...outputs, kubeconfig: kubeconfig(port, { token: "t" }) });
     assert.equal(
       await refusal("gone"),
       `The cluster hobnob-gone of the stack gone cannot be reached (ECONNREFUSED 127.0.0.1:${port})${help}`,
@@ -115,10 +119,21 @@ describe("npm run verify", function () {
       args: command,
       interactiveMode: "Never",
     };
-    await deploy("shut", { ...outputs, kubeconfig: kubeconfig({ exec }) });
+    await deploy("shut", { ...outputs, kubeconfig: kubeconfig(port, { exec }) });
     assert.equal(
       await refusal("shut"),
       `The cluster hobnob-gone of the stack shut cannot be reached (No access: DIGITALOCEAN_TOKEN is not set)${help.replace("gone", "shut")}`,
     );
+  });
+
+  it("must not wait for ever where a firewall swallows what is asked", async () => {
+    const sockets: Socket[] = [];
+    const silent = createServer((socket) => void sockets.push(socket)).listen(0, "127.0.0.1");
+    await once(silent, "listening");
+    const { port } = silent.address() as AddressInfo;
+    const cluster = kubernetesCluster(kubeconfig(port, { token: "t" }), "hobnob", 0.3);
+    await assert.rejects(cluster.workload("StatefulSet", "elasticsearch"), /^Error: no answer within 0\.3 s$/);
+    for (const socket of sockets) socket.destroy();
+    silent.close();
   });
 });

@@ -1,30 +1,26 @@
-import { STATUS_CODES } from "node:http";
-import { errors } from "@elastic/elasticsearch";
 import cors from "@fastify/cors";
 import swagger from "@fastify/swagger";
-import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
-import Fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from "fastify";
+import type { FastifyRequest } from "fastify";
 import { type TSchema, Type } from "typebox";
-import { type Drain, SERVER } from "./drain.js";
+import type { Drain } from "./drain.js";
+import { createListener } from "./listener.js";
+import { Problem } from "./problems.js";
 import type { Settings } from "./settings.js";
-import { ApiError, Changes, Created, isUnavailable, NewUser, Page, Search, User, UserId, type Users } from "./users.js";
+import { ApiError, Changes, Created, NewUser, Page, Search, User, UserId, type Users } from "./users.js";
 
-const ErrorBody = Type.Object({
-  statusCode: Type.Integer(),
-  error: Type.String(),
-  message: Type.String(),
-  requestId: Type.String({ description: "Also in the logs and in the header x-request-id" }),
-});
-const Problem = (description: string) => ({ ...ErrorBody, description });
 const problems = {
   400: Problem("The request does not match its schema"),
+  429: Problem("Too many requests of one client; try again in a second"),
   503: Problem("Elasticsearch does not answer; try again later"),
 };
+const bodyProblems = { 413: Problem("The body is too large"), 415: Problem("The body is no JSON") };
+const idProblems = { 404: Problem("There is no such user"), 414: Problem("The path is too long") };
 const ownerProblems = {
   ...problems,
+  ...bodyProblems,
+  ...idProblems,
   401: Problem("No token was given"),
   403: Problem("The token is another user's"),
-  404: Problem("There is no such user"),
   409: Problem("The user was changed at the same time"),
 };
 const Answer = <T extends TSchema>(schema: T, description: string): T => ({ ...schema, description });
@@ -33,19 +29,14 @@ const owner = [{ token: [] }];
 
 /** The users API with its probes; its OpenAPI description is made of the schemas that check the requests. */
 export async function buildApi(settings: Settings, users: Users, drain: Drain) {
-  const app = Fastify({
-    logger: { level: settings.LOG_LEVEL },
-    ...SERVER,
-    bodyLimit: 16 * 1024,
-    ajv: { customOptions: { removeAdditional: false } },
-  }).withTypeProvider<TypeBoxTypeProvider>();
-
-  drain.watch(app);
-  app.addHook("onRequest", async (request, reply) => void reply.header("x-request-id", request.id));
-  app.setErrorHandler<FastifyError | ApiError>((error, request, reply) => fail(error, request, reply));
-  app.setNotFoundHandler((request, reply) => fail(new ApiError(404, "There is nothing here"), request, reply));
+  const app = await createListener(settings, drain);
   // Any page may call it, first of all Swagger UI on another host: no credential is ever sent by a browser on its own.
-  await app.register(cors, { origin: "*", methods: ["GET", "POST", "PATCH", "DELETE"], maxAge: 600 });
+  await app.register(cors, {
+    origin: "*",
+    methods: ["GET", "POST", "PATCH", "DELETE"],
+    maxAge: 600,
+    strictPreflight: false,
+  });
   // Before the routes: it sees only those that are added after it.
   await app.register(swagger, {
     openapi: {
@@ -56,7 +47,7 @@ export async function buildApi(settings: Settings, users: Users, drain: Drain) {
     },
   });
 
-  const probe = { config: { probe: true }, logLevel: "warn", schema: { hide: true } } as const;
+  const probe = { config: { probe: true, rateLimit: false }, logLevel: "warn", schema: { hide: true } } as const;
   app.get("/healthz", probe, async () => ({ status: "alive" }));
   app.get("/readyz", probe, async (_request, reply) => {
     if (drain.draining) return reply.code(503).send({ status: "stopping" });
@@ -75,7 +66,7 @@ export async function buildApi(settings: Settings, users: Users, drain: Drain) {
       schema: {
         summary: "Create a user",
         body: NewUser,
-        response: { 201: Answer(Created, "Created"), ...problems, 409: Problem("The id is taken") },
+        response: { 201: Answer(Created, "Created"), ...problems, ...bodyProblems, 409: Problem("The id is taken") },
       },
     },
     async (request, reply) => {
@@ -89,7 +80,7 @@ export async function buildApi(settings: Settings, users: Users, drain: Drain) {
       schema: {
         summary: "Read a user",
         params: byId,
-        response: { 200: Answer(User, "The user"), ...problems, 404: ownerProblems[404] },
+        response: { 200: Answer(User, "The user"), ...problems, ...idProblems },
       },
     },
     async (request) => users.read(request.params.id),
@@ -140,23 +131,4 @@ function bearerToken(request: FastifyRequest): string {
   const [, token] = /^Bearer ([\w-]+)$/i.exec(request.headers.authorization ?? "") ?? [];
   if (!token) throw new ApiError(401, "This needs the header `Authorization: Bearer <token>`");
   return token;
-}
-
-/** Tells the client what it can use; what went wrong inside goes to the log alone. */
-function fail(error: FastifyError | ApiError, request: FastifyRequest, reply: FastifyReply) {
-  const answer = (statusCode: number, message: string) =>
-    reply.code(statusCode).send({ statusCode, error: STATUS_CODES[statusCode], message, requestId: request.id });
-  if (isUnavailable(error)) {
-    request.log.warn({ reason: error.message }, "Elasticsearch is not available");
-    reply.header("retry-after", "5");
-    return answer(503, "The user store does not answer; try again in a few seconds");
-  }
-  // Elasticsearch's own status is between it and us.
-  const statusCode = error instanceof errors.ElasticsearchClientError ? 500 : (error.statusCode ?? 500);
-  if (statusCode < 500) {
-    if (statusCode === 401) reply.header("www-authenticate", "Bearer");
-    return answer(statusCode, error.message);
-  }
-  request.log.error({ reason: error.message, stack: error.stack }, "request failed");
-  return answer(500, "Something went wrong here; the request id finds it in the logs");
 }

@@ -1,16 +1,5 @@
-import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { FastifyInstance } from "fastify";
-
-/** Of every listener. */
-export const SERVER = {
-  genReqId: () => randomUUID(),
-  requestTimeout: 30_000,
-  // Longer than a proxy in front keeps its idle connections: the side that sends must be the one that closes.
-  keepAliveTimeout: 75_000,
-  // A request that arrives while the listener closes is served like any other.
-  return503OnClosing: false,
-};
 
 /** How long without a request is taken for the end of traffic. */
 const QUIET_MS = 2_000;

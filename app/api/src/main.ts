@@ -18,7 +18,7 @@ async function serve(settings: Settings): Promise<void> {
   const drain = new Drain();
   const api = await buildApi(settings, users, drain);
   await api.ready();
-  const docs = await buildDocs(api.swagger() as OpenApi, settings.PUBLIC_URL, api.log, drain);
+  const docs = await buildDocs(api.swagger() as OpenApi, settings, api.log, drain);
 
   // Kubernetes' terminationGracePeriodSeconds must be longer than its preStop and this.
   closeWithGrace({ delay: (settings.DRAIN_SECONDS + 10) * 1_000, logger: api.log }, async ({ signal, err }) => {

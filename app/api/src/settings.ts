@@ -18,6 +18,10 @@ const schema = Type.Object({
   DOCS_PORT: port(8100),
   /** Where clients find the API: Swagger UI sends its requests there. */
   PUBLIC_URL: Type.String({ pattern: "^https?://[\\w.-]+(:\\d+)?$", default: "http://localhost:8080" }),
+  /** Requests that one client's address may make of each listener in a second; the rest is answered 429. */
+  RATE_LIMIT: Type.Integer({ minimum: 1, default: 100 }),
+  /** How many proxies stand in front, each of which adds to X-Forwarded-For whom it saw. */
+  TRUSTED_PROXIES: Type.Integer({ minimum: 0, maximum: 10, default: 0 }),
   LOG_LEVEL: Type.Enum(["fatal", "error", "warn", "info", "debug", "trace", "silent"], { default: "info" }),
   /** Longest time after SIGTERM for which requests are still taken. */
   DRAIN_SECONDS: Type.Integer({ minimum: 0, maximum: 600, default: 20 }),

@@ -7,8 +7,10 @@ export const UserId = Type.String({
   description: "Chosen by the user, unique; it can't be changed",
   examples: ["ada"],
 });
-const Name = Type.String({ minLength: 1, maxLength: 100, examples: ["Ada Lovelace"] });
-const About = Type.String({ maxLength: 1000, examples: ["Wrote the first program"] });
+/** Half of a surrogate pair is no character: no UTF-8 can hold it, and so no store. Means the same with and without the flag `u`. */
+const WELL_FORMED = "^(?:[^\\uD800-\\uDFFF]|[\\uD800-\\uDBFF][\\uDC00-\\uDFFF])*$";
+const Name = Type.String({ minLength: 1, maxLength: 100, pattern: WELL_FORMED, examples: ["Ada Lovelace"] });
+const About = Type.String({ maxLength: 1000, pattern: WELL_FORMED, examples: ["Wrote the first program"] });
 const Timestamp = Type.String({ format: "date-time" });
 const closed = { additionalProperties: false };
 
