@@ -9,6 +9,8 @@ export interface Fault {
   number: number;
   /** Its place in the series, from 1. */
   link: number;
+  /** The `--changes` that it was made with. */
+  changes: number;
   /** Of the whole platform, or of what it has in the account alone. */
   program: Program;
   during: "up" | "change" | "destroy";
@@ -67,7 +69,7 @@ export async function injectFaults(options: Options): Promise<Fault[]> {
       const series = await inject(platform, random, during, `${seed} ${number}`);
       isUp = during !== "destroy";
       if (series.length === 0) say(`${number}: the point was not reached`);
-      const numbered = series.map((fault, index) => ({ ...fault, program, seed, number, link: index + 1 }));
+      const numbered = series.map((fault, index) => ({ ...fault, program, seed, number, link: index + 1, changes }));
       faults.push(...numbered);
       options.report(numbered);
     }

@@ -5,13 +5,16 @@ import { parseArgs } from "node:util";
 import { execa } from "execa";
 import { recordFigures } from "../test/figures";
 import { type Fault, injectFaults } from "./faults";
+import type { Program } from "./platform";
 import { compose, readFaults, summary } from "./report";
 
 const project = join(__dirname, "..");
 const usage = `npm run faults -- [options]
   --seed S               the same faults again
   --from N --count N     which of them (1 and 100)
-  --program account      only what the platform has in the account: seconds a fault
+  --program P            platform: the whole of it; account: only what it has there, in seconds a fault
+                         (without it two faults of five and three of five)
+  --changes C            changes between two destructions (14)
   --minutes M            begin none after so long
   --only interruptions   without the other parts' tests; --only parts: without the interruptions
   --report-only          write docs/resilience.md from what is recorded in .faults`;
@@ -25,7 +28,7 @@ function options() {
         from: { type: "string", default: "1" },
         changes: { type: "string", default: "14" },
         minutes: { type: "string", default: "600" },
-        program: { type: "string", default: "platform" },
+        program: { type: "string", default: "both" },
         only: { type: "string", default: "" },
         "report-only": { type: "boolean", default: false },
       },
@@ -60,17 +63,19 @@ async function interruptions(values: ReturnType<typeof options>, folder: string)
     }
   };
   const { seed, count, from, changes, minutes, program } = values;
-  console.log(`seed ${seed}`);
-  const faults = await injectFaults({
-    seed,
-    count: Number(count),
-    from: Number(from),
-    changes: Number(changes),
-    program: program === "account" ? "account" : "platform",
-    deadline: Date.now() + Number(minutes) * 60_000,
-    report,
-    say: console.log,
-  });
+  const deadline = Date.now() + Number(minutes) * 60_000;
+  const all = Number(count);
+  const shares: [Program, number][] = [
+    ["account", program === "both" ? Math.ceil(all * 0.6) : program === "account" ? all : 0],
+    ["platform", program === "both" ? Math.floor(all * 0.4) : program === "platform" ? all : 0],
+  ];
+  const faults: Fault[] = [];
+  for (const [part, share] of shares) {
+    if (share === 0) continue;
+    console.log(`${part}, seed ${seed}`);
+    const options = { seed, count: share, from: Number(from), changes: Number(changes), program: part, deadline };
+    faults.push(...(await injectFaults({ ...options, report, say: console.log })));
+  }
   const { total } = summary(readFaults(folder));
   recordFigures("interruptions", total);
   console.log(total);

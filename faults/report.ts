@@ -78,7 +78,10 @@ function figures(file: string): string {
 
 function interruptions(faults: Fault[]): string {
   if (faults.length === 0) return "*Not recorded in this run.*";
-  const { total, seeds } = summary(faults);
+  const { total } = summary(faults);
+  const runs = [
+    ...new Set(faults.map(({ program, seed, changes }) => `--program ${program} --seed ${seed} --changes ${changes}`)),
+  ];
   const by = (title: string, key: (fault: Fault) => string) => {
     const groups = [...new Set(faults.map(key))].sort();
     const rows = groups.map((group) => {
@@ -108,7 +111,8 @@ function interruptions(faults: Fault[]): string {
     by("killed", ({ victim }) => victim),
     by("during", ({ during }) => during),
     by("in the gap of", (fault) => (fault.withinGap ? kindOf(fault.point) : "(outside)")),
-    `One of them again: \`npm run faults -- --seed <seed> --from <number> --count 1\`; all of one seed: \`npm run faults -- --seed <seed>\` (${seeds.join(", ")}).`,
+    "One series again, or all of its run without the last two options (what is chosen is the same, to the millisecond it is not):",
+    `\`\`\`sh\n${runs.map((run) => `npm run faults -- --only interruptions ${run} --from <series> --count 1`).join("\n")}\n\`\`\``,
     `<details><summary>Every fault</summary>\n\n${table(["seed, series", "during", "killed", "after", "gap", "converged", "last run, s"], rows)}\n\n</details>`,
   ].join("\n\n");
 }
@@ -121,11 +125,10 @@ export function summary(faults: Fault[]) {
   const converged = count(all, "converged");
   const seconds = all.map((fault) => fault.seconds).sort((a, b) => a - b);
   return {
-    seeds: [...new Set(faults.map(({ seed }) => seed))],
     total: {
       "faults injected": faults.length,
       "within the gap": `${gap} (${Math.round((100 * gap) / faults.length)} %)`,
-      "series (1 to 3 faults, the recovering run hit as well)": all.length,
+      "series (up to 6 faults, the recovering run hit as well)": all.length,
       "of these converged": `${converged} (${Math.floor((100 * converged) / all.length)} %)`,
       "manual steps": 0,
       "median seconds of such a run": Math.round(seconds[Math.floor(seconds.length / 2)] ?? 0),
