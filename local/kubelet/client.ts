@@ -64,11 +64,13 @@ export class ServiceClient {
 
   /** Rejects where no endpoint answers within ten seconds. */
   async request(method: string, path: string, body?: object, headers: Record<string, string> = {}): Promise<Answer> {
+    const asked = new Set<string>();
     for (let tries = 0; ; tries++) {
-      const urls = this.urls();
+      const urls = this.urls().filter((each) => !asked.has(each));
       const url = urls[this.turn++ % urls.length];
+      if (url) asked.add(url);
       try {
-        if (!url) throw new Error(`the Service ${this.service.name} has no ready endpoint`);
+        if (!url) throw new Error(`the Service ${this.service.name} has no other ready endpoint`);
         return await send(url, method, path, body, headers);
       } catch (error) {
         if (tries >= this.retries) throw error;

@@ -81,7 +81,7 @@ describe("real processes behind the pods", function () {
     const { sent, failed, reasons } = await load.stop();
     figures[`${what}, requests sent`] = sent;
     figures[`${what}, requests failed`] = failed;
-    console.log(`      ${what}: ${sent} sent, ${failed} failed`);
+    console.log(`      ${what}: ${sent} sent, ${failed} failed ${reasons.join("; ")}`);
     assert.deepEqual(reasons, []);
   };
 
