@@ -42,6 +42,9 @@ describe("the policy pack", function () {
         });
         assert.notEqual(exitCode, 0, all);
         assert.match(all, /Policies:\n\s+❌ hobnob@v/);
+        // Of everything else, which is prod as it is, nothing is said.
+        const judged = [...all.matchAll(/\[mandatory\] .*: ([\w.-]+)\)/g)].map(([, name]) => name);
+        assert.deepEqual([...new Set(judged)], ["shop"], all);
         for (const [rule, message] of [
           ["replicas", "found 1 replica; set spec.replicas to 2 or more."],
           [
