@@ -92,8 +92,9 @@ export class Objects {
 
   // ── the account ───────────────────────────────────────────────────────────────────────────────────────────────────
 
+  /** What was deleted before its replacement stands in the state still, under the name that its replacement has. */
   #isKnown = (type: string, id: unknown) =>
-    this.world.known.some((resource) => resource.type.endsWith(`:${type}`) && resource.id === String(id));
+    this.world.known.some((one) => one.type.endsWith(`:${type}`) && one.id === String(id) && !one.pendingReplacement);
 
   async #findVpc({ name }: Fields): Promise<Found> {
     const vpcs = await this.world.account.list<Fields>("/v2/vpcs", "vpcs");
@@ -186,6 +187,7 @@ export class Objects {
   async #findInCluster(resource: StateResource, { apiVersion, kind, metadata }: Fields): Promise<Found> {
     const { name, namespace } = metadata;
     const id = namespace ? `${namespace}/${name}` : String(name);
+    if (this.#isKnown(resource.type.split(":").slice(1).join(":"), id)) return "absent";
     const object = await this.#present(resource, { apiVersion, kind, metadata: { name, namespace } });
     if (!object) return "absent";
     if (this.#isOurs(object.metadata?.labels?.[OWNER_LABEL], "label")) return { id };

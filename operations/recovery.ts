@@ -117,7 +117,7 @@ async function plannedCreations(runner: Runner): Promise<StateResource[]> {
   const preview = await runner.pulumi(["preview", "--json", "--non-interactive"]).catch(() => "{}");
   const { steps = [] } = JSON.parse(preview) as { steps?: Step[] };
   return steps.flatMap(({ op, newState }) =>
-    newState && /^create(-replacement)?$/.test(op) && isObject(newState) ? [newState] : [],
+    newState && /^(create|replace)$/.test(op) && isObject(newState) ? [newState] : [],
   );
 }
 

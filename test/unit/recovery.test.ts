@@ -126,6 +126,7 @@ describe("recovery", () => {
     world?: Answers;
     last?: string;
     planned?: StateResource[];
+    op?: string;
     wasKilled?: boolean;
   }
 
@@ -152,7 +153,9 @@ describe("recovery", () => {
         if (args[1] === "import") state = JSON.parse(input ?? "");
         if (args[1] === "history") return JSON.stringify([{ kind: "update", result: last }]);
         if (args[0] === "preview") {
-          return JSON.stringify({ steps: (more.planned ?? []).map((newState) => ({ op: "create", newState })) });
+          return JSON.stringify({
+            steps: (more.planned ?? []).map((newState) => ({ op: more.op ?? "create", newState })),
+          });
         }
         return JSON.stringify(state);
       },
@@ -378,6 +381,43 @@ describe("recovery", () => {
     });
     assert.deepEqual(entered.map(({ id }) => id).sort(), ["c1", "v1"]);
     assert.match(said, /1 creations had been done although they failed for the engine: cluster\./);
+  });
+
+  it("must take up a replacement that the engine took for a failure, and delete what it replaces", async () => {
+    const old = { ...certificate, id: "hobnob-old", inputs: { ...certificate.inputs, name: "hobnob-old" } };
+    const { entered } = await recovering({
+      resources: [old],
+      last: "failed",
+      planned: [certificate],
+      op: "replace",
+      world: certificates("docs.example.com", "api.example.com"),
+    });
+    assert.deepEqual(
+      entered.map(({ id, delete: doomed = false }) => [id, doomed]),
+      [
+        ["hobnob-0a1b2c3d", false],
+        ["hobnob-old", true],
+      ],
+    );
+  });
+
+  it("must not take what a replacement of the same name is to replace for the replacement", async () => {
+    const there = { ...deployment, id: "hobnob/backend" };
+    const world = { [deploymentPath]: live({ [OWNER_LABEL]: owner.label }) };
+    const planned = await recovering({
+      resources: [there],
+      last: "failed",
+      planned: [deployment],
+      op: "replace",
+      world,
+    });
+    assert.deepEqual(planned.entered, [there]);
+    const deletedBefore = { ...there, pendingReplacement: true };
+    const { entered } = await recovering({ resources: [deletedBefore], pending: [creating(deployment)], world });
+    assert.deepEqual(
+      entered.map(({ id, delete: doomed = false, pendingReplacement = false }) => [id, doomed, pendingReplacement]),
+      [["hobnob/backend", false, false]],
+    );
   });
 
   it("must remove what a lost creation made under a name that no run will find again, and nothing else", async () => {
