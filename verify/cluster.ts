@@ -20,7 +20,7 @@ export interface PodInfo {
 }
 
 /** A pod's port on this machine. */
-export interface Forward {
+interface Forward {
   port: number;
   /** Why the last connection failed, where the cluster told it. */
   reason(): string | undefined;

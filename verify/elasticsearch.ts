@@ -3,7 +3,7 @@ import { type Check, Miss, miss, pass, type Run } from "./checks";
 import type { Client } from "./client";
 
 /** One Elasticsearch node, asked itself and not through a Service. */
-export interface Node {
+interface Node {
   pod: string;
   client: Client;
 }
