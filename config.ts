@@ -828,6 +828,54 @@ const ownMember = (value: unknown, part: PropertyKey): unknown =>
     ? (value as Record<PropertyKey, unknown>)[part]
     : undefined;
 
+/**
+ * Refuses a component's args of which the schema refuses one, as the key they come from: a stack that makes components by
+ * itself is held to what a configuration is. To be called before the component exists; outputs are known too late for it.
+ */
+export function checkArgs(path: Path, args: object): void {
+  const raw = path.length === 0 ? (args as Raw) : { [String(path[0])]: args };
+  const violations = argViolations(path, args, raw);
+  if (violations.length > 0) throw new ConfigurationError(violations);
+}
+
+function argViolations(path: Path, value: unknown, raw: Raw): Violation[] {
+  const expected = path.length === 0 ? schema : schemaAt(path, raw);
+  if (!expected || value === undefined || pulumi.Output.isInstance(value) || value instanceof Promise) return [];
+  const isContainer = !isScalar(expected);
+  const fits = isContainer ? typeof value === "object" && value !== null : isTaken(expected, value);
+  if (!fits) {
+    const { allowed } = metaOf(expected);
+    return [{ key: keyName(path), given: show(value), allowed, command: fixCommand(path, value, raw) }];
+  }
+  if (!isContainer) return [];
+  return [
+    ...missingArgs(path, value as Raw, expected, raw),
+    ...Object.entries(value as object).flatMap(([name, member]) => {
+      const part = Array.isArray(value) ? Number(name) : name;
+      return argViolations([...path, part], member, raw);
+    }),
+  ];
+}
+
+/** Of a section as a whole a component may take a part. */
+function missingArgs(path: Path, value: Raw, expected: z.ZodType, raw: Raw): Violation[] {
+  if (path.length < 2 || !(expected instanceof z.ZodObject)) return [];
+  return Object.entries(expected.shape as Record<string, z.ZodType>)
+    .filter(([name, s]) => value[name] === undefined && !s.safeParse(undefined).success)
+    .map(([name, s]) => ({
+      key: keyName([...path, name]),
+      given: show(undefined),
+      allowed: metaOf(inner(s)).allowed,
+      command: fixCommand([...path, name], undefined, raw),
+    }));
+}
+
+const isScalar = (expected: z.ZodType) =>
+  [z.ZodString, z.ZodNumber, z.ZodBoolean, z.ZodEnum, z.ZodLiteral].some((kind) => expected instanceof kind);
+
+/** As it is: a component converts nothing. */
+const isTaken = (expected: z.ZodType, value: unknown) => expected.safeParse(value).success;
+
 // ── walking the schema ──────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The schema below its defaults and conversions. */

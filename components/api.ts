@@ -1,5 +1,6 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
+import { checkArgs } from "../config";
 import { ELASTICSEARCH_LABELS } from "./elasticsearch";
 import { TO_DNS } from "./namespace";
 
@@ -62,6 +63,7 @@ export class Api extends pulumi.ComponentResource {
   readonly labels = API_LABELS;
 
   constructor(name: string, args: ApiArgs, opts?: pulumi.ComponentResourceOptions) {
+    checkArgs(["api"], args);
     super("hobnob:platform:Api", name, {}, opts);
     const { autoscaling } = args;
     const child = { parent: this };

@@ -1,5 +1,6 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
+import { checkArgs } from "../config";
 
 export interface BlockStorageArgs {
   /** Fixed name, since claims address it. Not `do-block-storage`: DOKS has one of that name, and a create would fail. */
@@ -19,6 +20,7 @@ export class BlockStorage extends pulumi.ComponentResource {
   readonly storageClassName: pulumi.Output<string>;
 
   constructor(name: string, args: BlockStorageArgs, opts?: pulumi.ComponentResourceOptions) {
+    checkArgs(["storage"], args);
     super("hobnob:platform:BlockStorage", name, {}, opts);
     const storageClass = new k8s.storage.v1.StorageClass(
       name,

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import * as digitalocean from "@pulumi/digitalocean";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import type { DigitalOceanClusterConfig } from "../config";
+import { checkArgs, type DigitalOceanClusterConfig } from "../config";
 import type { Cluster, VersionPlan } from "./cluster";
 
 /** The keys of `hobnob:cluster`, which `config.ts` describes, with their defaults filled in. */
@@ -30,6 +30,7 @@ export class DigitalOceanCluster extends pulumi.ComponentResource implements Clu
   readonly storageProvisioner = "dobs.csi.digitalocean.com";
 
   constructor(name: string, args: DigitalOceanClusterArgs, opts?: pulumi.ComponentResourceOptions) {
+    checkArgs(["cluster"], args);
     super("hobnob:platform:DigitalOceanCluster", name, {}, opts);
     const { protect, versionPlan } = args;
     const tags = [args.name];

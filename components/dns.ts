@@ -1,6 +1,6 @@
 import * as digitalocean from "@pulumi/digitalocean";
 import * as pulumi from "@pulumi/pulumi";
-import type { DnsRecordConfig } from "../config";
+import { checkArgs, type DnsRecordConfig } from "../config";
 import { ConfigurationError, keyName, setCommand } from "../violations";
 
 /** DigitalOcean's name servers, the same for every zone; the domain's registrar must name them. */
@@ -23,6 +23,7 @@ export class Zone extends pulumi.ComponentResource {
   readonly nameServers = NAME_SERVERS;
 
   constructor(name: string, { domain, zone, deleteZone, protect }: ZoneArgs, opts?: pulumi.ComponentResourceOptions) {
+    checkArgs([], { domain, dns: { zone } });
     super("hobnob:platform:Zone", name, {}, opts);
     this.domain =
       zone === "create"
@@ -50,6 +51,7 @@ export interface RecordsArgs {
 /** The hosts' addresses and further records. Only the hosts wait for the balancer. */
 export class Records extends pulumi.ComponentResource {
   constructor(name: string, args: RecordsArgs, opts?: pulumi.ComponentResourceOptions) {
+    checkArgs(["dns"], { ttl: args.ttl, records: args.records });
     super("hobnob:platform:Records", name, {}, opts);
     const { domain, ttl, address } = args;
     const ipv6 = args.ipv6 === undefined ? undefined : pulumi.output(args.ipv6).apply(required);

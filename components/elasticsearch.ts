@@ -3,6 +3,7 @@ import { join } from "node:path";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
+import { checkArgs } from "../config";
 import { type ApiServerPolicy, allowApiServer, IDENTITY, identity } from "./apiServer";
 import { ElasticsearchSecurity, securitySettings } from "./elasticsearchSecurity";
 import { Namespace, TO_DNS } from "./namespace";
@@ -92,6 +93,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
   readonly security?: ElasticsearchSecurity;
 
   constructor(name: string, args: ElasticsearchArgs, opts?: pulumi.ComponentResourceOptions) {
+    checkArgs(["elasticsearch"], { ...args, snapshots: undefined });
     super("hobnob:platform:Elasticsearch", name, {}, opts);
     const { namespace } = args;
     const child = { parent: this };

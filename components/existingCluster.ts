@@ -1,6 +1,6 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import type { ExistingClusterConfig } from "../config";
+import { checkArgs, type ExistingClusterConfig } from "../config";
 import { contextOnly } from "../kubeconfig";
 import type { ApiServerPolicy } from "./apiServer";
 import type { Cluster } from "./cluster";
@@ -20,6 +20,7 @@ export class ExistingCluster extends pulumi.ComponentResource implements Cluster
   readonly storageProvisioner: string;
 
   constructor(name: string, args: ExistingClusterArgs, opts?: pulumi.ComponentResourceOptions) {
+    checkArgs(["cluster"], { ...args, provider: "existing" });
     super("hobnob:platform:ExistingCluster", name, {}, opts);
     this.id = pulumi.output(args.context);
     this.name = pulumi.output(args.context);

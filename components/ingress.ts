@@ -1,6 +1,7 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { INGRESS_REQUESTS } from "../capacity";
+import { checkArgs } from "../config";
 import { type ApiServerPolicy, allowApiServer, IDENTITY, identity } from "./apiServer";
 import { Namespace } from "./namespace";
 
@@ -63,6 +64,7 @@ export class IngressController extends pulumi.ComponentResource {
   readonly namespace: string;
 
   constructor(name: string, args: IngressControllerArgs, opts?: pulumi.ComponentResourceOptions) {
+    checkArgs(["ingress"], { ...args, sizeUnit: args.loadBalancer.sizeUnit });
     super("hobnob:platform:IngressController", name, {}, opts);
     rejectSharedHostPort(args);
     const { className, expose, workers } = args;
@@ -430,6 +432,7 @@ export interface RouteArgs {
 /** Brings the requests of a host to a Service. */
 export class Route extends pulumi.ComponentResource {
   constructor(name: string, args: RouteArgs, opts?: pulumi.ComponentResourceOptions) {
+    checkArgs([], { domain: args.host, ingress: { ...args, className: undefined } });
     super("hobnob:platform:Route", name, {}, opts);
     const { namespace, className, host, serviceName, port } = args;
     const backend = { service: { name: serviceName, port: { number: port } } };

@@ -62,6 +62,8 @@ export async function capture(program: () => unknown, options: CaptureOptions = 
     await quiet(captured);
     // After a failure, or with a resource that never ends, the RPC queue never drains.
     if (failures.length === 0 && options.stuck === undefined) await pulumi.runtime.disconnect();
+    // What the outputs of components still have to say must not reach the next program's monitor.
+    await quiet(captured);
   } finally {
     restore();
     // A fresh monitor also drops the promises of a stuck resource, which would else fail the process at its exit.

@@ -6,6 +6,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import fc from "fast-check";
+import { Api } from "../../components/api";
+import { BlockStorage } from "../../components/blockStorage";
+import { Zone } from "../../components/dns";
+import { Elasticsearch } from "../../components/elasticsearch";
+import { IngressController, Route } from "../../components/ingress";
 import { type Config, ConfigurationError, readConfig, schema, secretKeys } from "../../config";
 import { recordFigures } from "../figures";
 import { capture } from "./graph";
@@ -15,6 +20,7 @@ import { assertValid } from "./validObjects";
 const LONG = Boolean(process.env.HOBNOB_FAULTS);
 const RUNS = LONG ? 10_000 : 600;
 const GRAPHS = LONG ? 400 : 60;
+const COMPONENTS = LONG ? 3_000 : 200;
 /** Told with each failure; given back in HOBNOB_SEED, the same cases come again. */
 const SEED = Number(process.env.HOBNOB_SEED ?? Math.floor(Math.random() * 2 ** 31));
 
@@ -195,6 +201,107 @@ function assertClear(error: unknown): void {
   }
 }
 
+// ── components by themselves, as another stack may make them ────────────────────────────────────────────────────────
+
+// biome-ignore lint/suspicious/noExplicitAny: args that break their types have none
+type Args = any;
+const placed = { namespace: "hobnob", apiServer: "cilium", spread: "hard", workers: [] };
+const balancer = { name: "hobnob-dev", sizeUnit: 1, vpcRange: "10.10.0.0/20" };
+const es = { elasticsearchHost: "elasticsearch.hobnob.svc", elasticsearchPort: 9200 };
+const made = { ...placed, backends: [{ namespace: "hobnob", labels: { app: "shop" }, ports: [8080] }] };
+
+/** What a component takes from a section of the configuration, the rest of its args, and how it is made. */
+const components: { section: string; args: Args; make: (args: Args) => unknown }[] = [
+  {
+    section: "elasticsearch",
+    args: {
+      ...placed,
+      storageClassName: "standard",
+      clients: [{ app: "shop" }],
+      replicas: 3,
+      memory: "1Gi",
+      cpu: "1",
+      diskSize: "10Gi",
+      mmap: true,
+    },
+    make: (args) => new Elasticsearch("elasticsearch", args),
+  },
+  {
+    section: "api",
+    args: {
+      ...placed,
+      ...es,
+      image: `a@sha256:${"0".repeat(64)}`,
+      publicUrl: "http://api.example.com",
+      replicas: 3,
+      memory: "192Mi",
+      cpu: "100m",
+      logLevel: "info",
+      ingressNamespace: "nginx-ingress",
+    },
+    make: (args) => new Api("api", args),
+  },
+  {
+    section: "ingress",
+    args: {
+      ...made,
+      className: "nginx",
+      replicas: 2,
+      expose: "LoadBalancer",
+      allowEmptyHost: false,
+      maxBodySize: "1m",
+      loadBalancer: balancer,
+    },
+    make: (args) => new IngressController("ingress", args),
+  },
+  {
+    section: "ingress",
+    args: {
+      namespace: "hobnob",
+      className: "nginx",
+      host: "shop.example.com",
+      serviceName: "shop",
+      port: 80,
+      rateLimit: { requestsPerSecond: 1, burst: 1 },
+    },
+    make: ({ className: _, ...args }) => new Route("route", { ...args, className: "nginx" }),
+  },
+  {
+    section: "domain",
+    args: "example.com",
+    make: (host) => new Route("route", { namespace: "a", className: "b", serviceName: "c", port: 80, host }),
+  },
+  {
+    section: "domain",
+    args: "example.com",
+    make: (domain) => new Zone("zone", { domain, zone: "create", deleteZone: false, protect: false }),
+  },
+  {
+    section: "storage",
+    args: { className: "standard", fsType: "ext4", provisioner: "dobs.csi.digitalocean.com" },
+    make: (args) => new BlockStorage("storage", args),
+  },
+];
+
+/** A key of the section with something hostile in the place of what the component was given there. */
+const componentCase = fc.constantFrom(...components).chain((component) => {
+  // The args as a whole are the compiler's to judge.
+  const whole = typeof component.args === "object" ? "" : component.section;
+  const ofSection = keys.filter(
+    ({ name }) =>
+      (name === whole || name.startsWith(`${component.section}.`)) &&
+      // The component takes another shape of it, which the program makes.
+      !name.startsWith("elasticsearch.snapshots"),
+  );
+  return fc.constantFrom(...ofSection).chain((key) =>
+    fc.record({
+      component: fc.constant(component),
+      path: fc.constant(pathOf(key.name, "workers").slice(1)),
+      value: fc.oneof(HOSTILE, tainted(key.good ?? fc.constant("")), key.good ?? HOSTILE),
+    }),
+  );
+});
+
 const figures = { cases: 0, refused: 0, accepted: 0, "half-made": 0 };
 
 describe("hostile input", function () {
@@ -268,6 +375,38 @@ describe("hostile input", function () {
       assert.equal(({} as Settings).polluted, undefined, "the prototype of all objects is changed");
     };
     fc.assert(fc.property(hostileCase, judge), { numRuns: RUNS, seed: SEED });
+  });
+
+  it("must be refused by a component before it is registered, or make valid objects", async () => {
+    const judge = async ({
+      component,
+      path,
+      value,
+    }: {
+      component: (typeof components)[number];
+      path: Path;
+      value: unknown;
+    }) => {
+      const wrapped = structuredClone({ args: component.args });
+      put(wrapped, ["args", ...path], value);
+      let registered = 0;
+      const resource = () => {
+        registered++;
+        return undefined;
+      };
+      figures.cases++;
+      try {
+        assertValid(await capture(() => void component.make(wrapped.args), { stack: "dev", mocks: { resource } }));
+        figures.accepted++;
+      } catch (error) {
+        if (error instanceof assert.AssertionError) throw error;
+        figures.refused++;
+        if (registered > 0) figures["half-made"]++;
+        assert.equal(registered, 0, `half a component, and then ${(error as Error).stack}`);
+        assertClear(error);
+      }
+    };
+    await fc.assert(fc.asyncProperty(componentCase, judge), { numRuns: COMPONENTS, seed: SEED });
   });
 
   it("must be refused before any resource, or make a whole graph of valid objects", async () => {
