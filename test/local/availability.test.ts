@@ -15,7 +15,6 @@ import {
 } from "@kubernetes/client-node";
 import { execa } from "execa";
 import { adminKubeconfig } from "../../local/cluster";
-import { requireRealPods } from "../../local/kubelet/choice";
 import { cloneDirectory } from "../../local/paths";
 import { obtainTools } from "../../local/tools";
 import { recordFigures } from "../figures";
@@ -109,31 +108,21 @@ describe("availability of the platform on the embedded cluster", function () {
     execa((await obtainTools(["kubectl"])).kubectl.path, args, { env: { KUBECONFIG: adminKubeconfig() } });
   const pods = async () => (await core.listPodForAllNamespaces()).items;
 
-  before(
-    "npm start, with real processes in the long form, and simulated pods that take their time to be ready",
-    async () => {
-      process.env.HOBNOB_LOCAL_STATE = state;
-      const real =
-        long &&
-        (await requireRealPods().then(
-          () => true,
-          () => false,
-        ));
-      await run("start", ...(real ? ["--real"] : []));
-      if (real) figures.processes = "real behind Elasticsearch and the API";
-      await delayReadiness(READY_SECONDS);
-      const config = new KubeConfig();
-      config.loadFromFile(adminKubeconfig());
-      core = config.makeApiClient(CoreV1Api);
-      services = (await core.listServiceForAllNamespaces()).items.filter(({ spec }) => spec?.selector);
-      watcher = new Watcher(config, services);
-      await watcher.start();
-      await until(
-        "every Service has an endpoint",
-        () => watcher.fewest.size === services.length && watcher.outages.length === 0,
-      );
-    },
-  );
+  before("npm start, and then simulated pods that take their time to be ready", async () => {
+    process.env.HOBNOB_LOCAL_STATE = state;
+    await run("start");
+    await delayReadiness(READY_SECONDS);
+    const config = new KubeConfig();
+    config.loadFromFile(adminKubeconfig());
+    core = config.makeApiClient(CoreV1Api);
+    services = (await core.listServiceForAllNamespaces()).items.filter(({ spec }) => spec?.selector);
+    watcher = new Watcher(config, services);
+    await watcher.start();
+    await until(
+      "every Service has an endpoint",
+      () => watcher.fewest.size === services.length && watcher.outages.length === 0,
+    );
+  });
 
   after("npm run reset", async () => {
     await watcher?.stop();
@@ -143,7 +132,7 @@ describe("availability of the platform on the embedded cluster", function () {
   });
 
   const figures = {
-    processes: "simulated, ready late",
+    processes: `simulated, ready after ${READY_SECONDS} s`,
     nodes: 0,
     pods: 0,
     services: 0,
