@@ -27,7 +27,7 @@ export interface SnapshotsArgs {
 
 export const SNAPSHOTS_LABELS = { "app.kubernetes.io/name": "elasticsearch-snapshots" };
 /** What both the scheduled job and a restore call the bucket. */
-export const REPOSITORY = "snapshots";
+const REPOSITORY = "snapshots";
 const NAME = "elasticsearch-snapshots";
 const SCRIPTS = "/usr/local/share/elasticsearch-snapshots";
 const LOGIN = "/var/run/secrets/login";

@@ -131,7 +131,7 @@ function signal(pid: number, name: NodeJS.Signals) {
 }
 
 /** The command line of a process, or "" where there is none (or only its remains). */
-export function commandLine(pid: number): string {
+function commandLine(pid: number): string {
   try {
     const line = execFileSync("ps", ["-ww", "-o", "stat=,command=", "-p", String(pid)], { encoding: "utf8" }).trim();
     return line.startsWith("Z") ? "" : line;
