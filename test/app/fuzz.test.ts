@@ -46,7 +46,11 @@ describe("sample API, whatever it is sent", function () {
   /** Tokens by the ids of the users that there are. */
   const users = new Map<string, string>();
   const created = new Set<string>();
+  /** Users that a request without an answer may have deleted. */
+  const uncertain = new Set<string>();
   const agent = new http.Agent({ keepAlive: true });
+  /** All that was sent: an answer may say it again, and what a user wrote of itself comes in lists. */
+  let said = "";
   let unavailable = 0;
 
   before(async function () {
@@ -78,6 +82,8 @@ describe("sample API, whatever it is sent", function () {
       path: path.replace("{known}", id),
       headers: { ...(path.includes("{known}") && { authorization: `Bearer ${token}` }), ...headers },
     });
+    // Node frames no body of a DELETE by itself: it would stand there as the next request, and its 400 as this one's answer.
+    if (body !== undefined) request.setHeader("content-length", Buffer.byteLength(body));
     const large = size(one) > 8_000;
     // What else it tells comes after the answer.
     request.on("error", () => {});
@@ -88,6 +94,7 @@ describe("sample API, whatever it is sent", function () {
     });
     request.end(body);
     const [response] = (await answered) as [http.IncomingMessage?];
+    if (method === "DELETE" && (!response || response.statusCode === 503)) uncertain.add(id);
     if (!response) return large ? undefined : send(one, url);
     let text = "";
     for await (const chunk of response.setEncoding("utf8")) text += chunk;
@@ -137,7 +144,8 @@ describe("sample API, whatever it is sent", function () {
       }
       if (!answer) return void unanswered++;
       const { method, path } = one;
-      judge(one, answer, JSON.stringify(one) + [...users.keys()].join());
+      said += JSON.stringify(one);
+      judge(one, answer, said + [...users.keys()].join());
       statuses[answer.status] = (statuses[answer.status] ?? 0) + 1;
       const operation = operationOf(method, path);
       if (operation) routes.add(`${operation.method} ${operation.path}`);
@@ -181,6 +189,9 @@ describe("sample API, whatever it is sent", function () {
     const strangers = hits.filter(({ _id }: { _id: string }) => !created.has(_id));
     // Whether a write that was answered 503 has been made, nobody can know.
     assert.ok(strangers.length <= unavailable, JSON.stringify(strangers));
+    const kept = new Set(hits.map(({ _id }: { _id: string }) => _id));
+    const lost = [...users.keys()].filter((id) => !kept.has(id) && !uncertain.has(id));
+    assert.deepEqual(lost, [], "answered 201, and gone");
   });
 
   it("must tell nothing of its inside on the listener of its documentation either", async () => {
