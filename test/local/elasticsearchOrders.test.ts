@@ -212,6 +212,29 @@ describe("Elasticsearch's orders, while documents are written", function () {
       await client.ask("DELETE", `/restored-${INDEX}`);
     });
 
+    it("must bring an index back in its own place, with its alias, as it was", async () => {
+      const texts = async () => {
+        const { hits } = (await client.ask("GET", "/notes/_search")).hits;
+        return Object.fromEntries(
+          hits.map(({ _id, _source }: { _id: string; _source: { text: string } }) => [_id, _source.text]),
+        );
+      };
+      const write = (id: string, text: string) => client.ask("PUT", `/notes/_doc/${id}?refresh=true`, { text });
+      await client.ask("PUT", "/notes-1", { aliases: { notes: {} } });
+      await write("kept", "as it was");
+      await write("deleted", "too early");
+      await sleep(1_000);
+      await takeSnapshot(3);
+      await write("kept", "changed by mistake");
+      await write("wrong", "never wanted");
+      await client.ask("DELETE", "/notes-1/_doc/deleted?refresh=true");
+      const { options, targets } = await plan({ indices: ["notes-*"], replace: true });
+      assert.deepEqual([...(await restore(client, options, targets))], [["notes-1", 2]]);
+      assert.deepEqual(await texts(), { kept: "as it was", deleted: "too early" });
+      await client.ask("DELETE", "/notes-1");
+      await client.ask("DELETE", `/_snapshot/${repository}/${options.snapshot}`);
+    });
+
     it("must be removed past the number to keep, the oldest first", async () => {
       const [first] = await names();
       await sleep(1_000);

@@ -91,6 +91,25 @@ if (args[0] === "destroy") process.exitCode = 3;
       assert.equal(await cancelled(), true);
     });
 
+    it("must let the engine read again what a dead one was just writing, of this stack alone", async () => {
+      const stacks = join(backend, ".pulumi", "stacks", "hobnob");
+      const attributes = (stack: string, text: string) => {
+        mkdirSync(stacks, { recursive: true });
+        writeFileSync(join(stacks, `${stack}.json.attrs`), text);
+        return () => existsSync(join(stacks, `${stack}.json.attrs`));
+      };
+      const [torn, others] = [attributes("dev", ""), attributes("prod", "")];
+      lock({ pid: ended, hostname: "elsewhere" });
+      await cancelled();
+      assert.equal(torn(), true, "it may be that host's, which is writing it");
+      lock({ pid: ended, hostname: hostname() });
+      await cancelled();
+      assert.deepEqual([torn(), others()], [false, true]);
+      const whole = attributes("dev", "{}");
+      await cancelled();
+      assert.equal(whole(), true);
+    });
+
     it("must leave that of another host, and that of an engine that lives", async () => {
       lock({ pid: ended, hostname: "elsewhere" });
       assert.equal(await cancelled(), false);
