@@ -6,6 +6,7 @@ import { parseQuantity } from "./capacity";
 import { rules } from "./configRules";
 import {
   ConfigurationError,
+  editCommand,
   keyName,
   type Path,
   PROJECT,
@@ -682,13 +683,15 @@ function withoutSecrets(violations: Violation[], raw: Raw): Violation[] {
     .filter(isSecret)
     .flatMap((name) => textsIn(raw[name]))
     .map((text) => show(text).slice(1, -1));
-  const conceal = (text: string, by = "[secret]") =>
-    secrets.reduce((rest, secret) => rest.replaceAll(secret, by), text);
+  const conceal = (text: string) => secrets.reduce((rest, secret) => rest.replaceAll(secret, "[secret]"), text);
+  // Its quotes are not the secret's own: what is left of it without the secret may be another command.
+  const tells = (command: string) =>
+    secrets.some((secret) => [secret, secret.replaceAll("'", "'\\''")].some((form) => command.includes(form)));
   return violations.map(({ key, given, allowed, command }) => ({
     key,
     given: conceal(given),
     allowed: conceal(allowed),
-    command: conceal(command, "<value>"),
+    command: tells(command) ? editCommand() : command,
   }));
 }
 

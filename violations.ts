@@ -52,7 +52,7 @@ const isTypable = (text: string) => /^[ -~]{1,80}$/.test(text);
 const inStack = () => `--stack ${quote(pulumi.getStack())}`;
 
 /** A key that cannot be typed is changed where it stands. */
-const editCommand = () => `"$EDITOR" Pulumi.${pulumi.getStack()}.yaml`;
+export const editCommand = () => `"$EDITOR" Pulumi.${pulumi.getStack()}.yaml`;
 
 const inCommand = (path: Path) => `${path.length > 1 ? "--path " : ""}'${keyName(path).replaceAll("'", "'\\''")}'`;
 

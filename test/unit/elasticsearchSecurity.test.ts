@@ -22,7 +22,12 @@ const graphOf = (changes: Partial<ElasticsearchArgs> = {}, outputs?: (component:
       ...changes,
     });
     new Api("backend", {
-      ...{ namespace: "hobnob", image: "acme/backend@sha256:0", publicUrl: "http://api.test", replicas: 3 },
+      ...{
+        namespace: "hobnob",
+        image: `acme/backend@sha256:${"0".repeat(64)}`,
+        publicUrl: "http://api.test",
+        replicas: 3,
+      },
       ...{
         memory: "64Mi",
         cpu: "10m",
