@@ -267,7 +267,7 @@ export class Objects {
   async #marked(client: KubernetesObjectApi, { apiVersion, kind }: Kind): Promise<KubernetesObject[]> {
     const selector = `${OWNER_LABEL}=${this.world.owner.label}`;
     const none = undefined;
-    const { items } = await client.list(apiVersion, kind, none, none, none, none, none, selector);
+    const { items } = await patiently(() => client.list(apiVersion, kind, none, none, none, none, none, selector));
     return items
       .filter(({ metadata }) => !metadata?.deletionTimestamp && !metadata?.ownerReferences)
       .filter(({ metadata }) => metadata?.managedFields?.some(({ manager = "" }) => /^pulumi/.test(manager)))
@@ -312,7 +312,7 @@ const isRecord = (record: Fields, inputs: Fields) =>
 
 async function read(client: KubernetesObjectApi, wanted: KubernetesObject): Promise<KubernetesObject | undefined> {
   try {
-    return await client.read(wanted as Parameters<KubernetesObjectApi["read"]>[0]);
+    return await patiently(() => client.read(wanted as Parameters<KubernetesObjectApi["read"]>[0]));
   } catch (error) {
     const isMissing = error instanceof ApiException && error.code === 404;
     if (isMissing || /Unrecognized API version and kind/.test((error as Error).message)) return undefined;
@@ -325,6 +325,18 @@ async function read(client: KubernetesObjectApi, wanted: KubernetesObject): Prom
 interface Cluster {
   config: KubeConfig;
   client: KubernetesObjectApi;
+}
+
+/** An API server that has just started asks for patience: its storage of a kind is still being made. */
+async function patiently<Answer>(ask: () => Promise<Answer>, seconds = 60): Promise<Answer> {
+  for (const deadline = Date.now() + seconds * 1000; ; await sleep(1000)) {
+    try {
+      return await ask();
+    } catch (error) {
+      const isBusy = error instanceof ApiException && [429, 503].includes(error.code);
+      if (!isBusy || Date.now() > deadline) throw error;
+    }
+  }
 }
 
 interface Kind {

@@ -189,7 +189,7 @@ describe("Elasticsearch's security, with real clients", function () {
         env: {
           ...{ PATH: process.env.PATH, HOST: "127.0.0.1", PORT: String(port), DOCS_PORT: String(docsPort) },
           ...{ ELASTICSEARCH_HOSTNAME: "https://localhost", ELASTICSEARCH_PORT: String(guard.port) },
-          ...{ ELASTICSEARCH_CREDENTIALS: credentials, DRAIN_SECONDS: "1", ...env },
+          ...{ ELASTICSEARCH_CREDENTIALS: credentials, DRAIN_SECONDS: "1", RATE_LIMIT: "1000000", ...env },
         },
         stdio: ["ignore", "pipe", "pipe"],
       });

@@ -102,7 +102,8 @@ describe("recovery", () => {
       const known = answers[path];
       const answer = request.method === "DELETE" ? {} : typeof known === "function" ? known() : known;
       response.setHeader("content-type", "application/json");
-      response.writeHead(answer ? 200 : 404).end(JSON.stringify(answer ?? { id: "not_found", code: 404 }));
+      const status = (answer as { code?: number } | undefined)?.code ?? (answer ? 200 : 404);
+      response.writeHead(status).end(JSON.stringify(answer ?? { id: "not_found", code: 404 }));
     }).listen(0, "127.0.0.1");
     await new Promise((resolve) => server.once("listening", resolve));
     url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
@@ -293,6 +294,17 @@ describe("recovery", () => {
     const { entered, said } = await recovering({ pending: [creating(cluster())], world });
     assert.equal(entered[0]?.id, "c1");
     assert.match(said, /is still being made/);
+  });
+
+  it("must wait for an API server that has only just started", async () => {
+    let asked = 0;
+    const world = {
+      [deploymentPath]: () =>
+        asked++ < 1 ? { kind: "Status", reason: "TooManyRequests", code: 429 } : live({ [OWNER_LABEL]: owner.label }),
+    };
+    const { entered } = await recovering({ pending: [creating(deployment)], world });
+    assert.equal(entered.length, 1);
+    assert.ok(asked > 1);
   });
 
   it("must wait for an object that is being deleted, and not take it up", async () => {
