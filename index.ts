@@ -86,6 +86,7 @@ export = async (): Promise<Outputs> => {
     {
       ...controller,
       ...placement,
+      // Those of a stack that was made before they had the label, until they are replaced.
       backends: [{ namespace: NAMESPACE, ...API_BACKEND }],
       apiServer: cluster.apiServer,
       loadBalancer: {
@@ -117,7 +118,7 @@ export = async (): Promise<Outputs> => {
       elasticsearchPort: elasticsearch.port,
       elasticsearchSecretName: elasticsearch.security?.backendSecretName,
       publicUrl: urls.api,
-      ingressNamespace: ingress.namespace,
+      ingressClass: controller.className,
     },
     onCluster,
   );

@@ -2,6 +2,7 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { checkArgs } from "../config";
 import { ELASTICSEARCH_LABELS } from "./elasticsearch";
+import { backendLabels, fromController } from "./ingress";
 import { TO_DNS } from "./namespace";
 
 export interface ApiArgs {
@@ -32,8 +33,8 @@ export interface ApiArgs {
   spread: "hard" | "soft";
   /** Machines that the pods are limited to. @default all */
   nodeSelector?: Record<string, string>;
-  /** Namespace of the ingress controller, which alone may reach the pods. A plain name: a policy need not wait for it. */
-  ingressNamespace: string;
+  /** Class of the ingress controller, which alone may reach the pods. The name alone is used: nothing waits for the class. */
+  ingressClass: pulumi.Input<string>;
   /** Machines that must outlive the pods on destroy. */
   workers: pulumi.Resource[];
 }
@@ -94,7 +95,7 @@ export class Api extends pulumi.ComponentResource {
         spec: {
           podSelector: selector,
           policyTypes: ["Ingress", "Egress"],
-          ingress: [fromIngressController(args.ingressNamespace)],
+          ingress: [{ from: [fromController(args.ingressClass)], ports: [tcp("http"), tcp("docs")] }],
           egress: [toElasticsearch(args.elasticsearchPort), TO_DNS],
         },
       },
@@ -121,7 +122,10 @@ export class Api extends pulumi.ComponentResource {
           revisionHistoryLimit: 3,
           strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
           selector,
-          template: { metadata: { labels: API_LABELS }, spec: podSpec(args, account.metadata.name) },
+          template: {
+            metadata: { labels: { ...API_LABELS, ...backendLabels(args.ingressClass) } },
+            spec: podSpec(args, account.metadata.name),
+          },
         },
       },
       {
@@ -253,21 +257,8 @@ function spreadOverMachines(spread: ApiArgs["spread"]): k8s.types.input.core.v1.
   return { ...machines, whenUnsatisfiable: "DoNotSchedule", minDomains: 2 };
 }
 
-function fromIngressController(namespace: string): k8s.types.input.networking.v1.NetworkPolicyIngressRule {
-  return {
-    from: [
-      {
-        namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespace } },
-        podSelector: { matchLabels: { "app.kubernetes.io/name": "nginx-ingress" } },
-      },
-    ],
-    ports: [
-      { protocol: "TCP", port: "http" },
-      { protocol: "TCP", port: "docs" },
-    ],
-  };
-}
+const tcp = (port: pulumi.Input<string | number>) => ({ protocol: "TCP", port });
 
 function toElasticsearch(port: pulumi.Input<number>): k8s.types.input.networking.v1.NetworkPolicyEgressRule {
-  return { to: [{ podSelector: { matchLabels: ELASTICSEARCH_LABELS } }], ports: [{ protocol: "TCP", port }] };
+  return { to: [{ podSelector: { matchLabels: ELASTICSEARCH_LABELS } }], ports: [tcp(port)] };
 }

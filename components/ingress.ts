@@ -42,8 +42,11 @@ export interface IngressControllerArgs {
     /** Addresses of the balancer: only these are believed about a client's address. Unset, no one is. */
     vpcRange?: pulumi.Input<string>;
   };
-  /** Pods that requests are brought to; the controller reaches no other. Ports are the pods' own, by number. */
-  backends: { namespace: string; labels: Record<string, string>; ports: number[] }[];
+  /**
+   * Pods without `backendLabels` that requests are brought to; the controller reaches no other. Ports are the pods' own, by
+   * number. @default none
+   */
+  backends?: { namespace: string; labels: Record<string, string>; ports: number[] }[];
   /** How a policy names the API server, which the controller watches. */
   apiServer: ApiServerPolicy;
   /** Whether the pods must be on different nodes, or only should. */
@@ -129,7 +132,7 @@ export class IngressController extends pulumi.ComponentResource {
           podSelector: { matchLabels: labels },
           policyTypes: ["Ingress", "Egress"],
           ingress: [{ ports: [{ protocol: "TCP", port: "http" }] }],
-          egress: args.backends.map(toBackend),
+          egress: [toLabelled(className), ...(args.backends ?? []).map(toBackend)],
         },
       },
       parent,
@@ -150,7 +153,28 @@ export class IngressController extends pulumi.ComponentResource {
   }
 }
 
-function toBackend({ namespace, labels, ports }: IngressControllerArgs["backends"][number]) {
+/**
+ * Labels of the pods to which a class's controller may bring requests, in whatever namespace. They are for a pod's template
+ * alone: a selector can't be changed later.
+ */
+export const backendLabels = (className: pulumi.Input<string>) => ({ "hobnob/ingress-class": className });
+
+/** A class's controller, for the policy of the pods that it may reach; it need not be there. */
+export function fromController(className: pulumi.Input<string>): k8s.types.input.networking.v1.NetworkPolicyPeer {
+  const namespace = pulumi.output(className).apply((given) => ofClass(NAME, given));
+  return {
+    namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespace } },
+    podSelector: { matchLabels: { "app.kubernetes.io/name": NAME } },
+  };
+}
+
+/** Which port a pod lets in is its own policy's to say. */
+const toLabelled = (className: string): k8s.types.input.networking.v1.NetworkPolicyEgressRule => ({
+  to: [{ namespaceSelector: {}, podSelector: { matchLabels: backendLabels(className) } }],
+  ports: [{ protocol: "TCP" }],
+});
+
+function toBackend({ namespace, labels, ports }: NonNullable<IngressControllerArgs["backends"]>[number]) {
   const namespaceSelector = { matchLabels: { "kubernetes.io/metadata.name": namespace } };
   return {
     to: [{ namespaceSelector, podSelector: { matchLabels: labels } }],

@@ -37,7 +37,7 @@ function deploy(changes: Partial<ApiArgs> = {}, preview = false): Promise<Captur
         requestsPerSecond: 100,
         logLevel: "info",
         spread: "hard",
-        ingressNamespace: "nginx-ingress",
+        ingressClass: "nginx",
         workers: [new Pool("workers")],
         ...changes,
       });
@@ -93,7 +93,7 @@ describe("api", () => {
     });
     assert.deepEqual(
       [inputs.spec.selector, inputs.spec.template.metadata],
-      [{ matchLabels: LABELS }, { labels: LABELS }],
+      [{ matchLabels: LABELS }, { labels: { ...LABELS, "hobnob/ingress-class": "nginx" } }],
     );
   });
 
@@ -208,7 +208,7 @@ describe("api", () => {
   });
 
   it("must be reached by the ingress controller alone, and reach only Elasticsearch and DNS", async () => {
-    const { inputs } = find(await deploy({ ingressNamespace: "second-ingress" }), POLICY);
+    const { inputs } = find(await deploy({ ingressClass: "second" }), POLICY);
     const tcp = (port: string | number) => ({ protocol: "TCP", port });
     assert.deepEqual(inputs.spec, {
       podSelector: { matchLabels: LABELS },
@@ -217,7 +217,7 @@ describe("api", () => {
         {
           from: [
             {
-              namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "second-ingress" } },
+              namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "nginx-ingress-second" } },
               podSelector: { matchLabels: { "app.kubernetes.io/name": "nginx-ingress" } },
             },
           ],

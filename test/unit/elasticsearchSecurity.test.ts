@@ -34,7 +34,7 @@ const graphOf = (changes: Partial<ElasticsearchArgs> = {}, outputs?: (component:
         requestsPerSecond: 100,
         logLevel: "info",
         spread: "hard",
-        ingressNamespace: "nginx",
+        ingressClass: "nginx",
         workers: [],
       },
       elasticsearchHost: component.host,

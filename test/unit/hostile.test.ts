@@ -237,7 +237,7 @@ const components: { section: string; args: Args; make: (args: Args) => unknown }
       memory: "192Mi",
       cpu: "100m",
       logLevel: "info",
-      ingressNamespace: "nginx-ingress",
+      ingressClass: "nginx",
     },
     make: (args) => new Api("api", args),
   },

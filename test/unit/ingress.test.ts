@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import * as k8s from "@pulumi/kubernetes";
-import { IngressController, type IngressControllerArgs, Route, type RouteArgs } from "../../components/ingress";
+import * as pulumi from "@pulumi/pulumi";
+import {
+  fromController,
+  IngressController,
+  type IngressControllerArgs,
+  Route,
+  type RouteArgs,
+} from "../../components/ingress";
 import { type Captured, type CaptureOptions, capture, find, ofType, unwrap, waitsFor } from "./graph";
 
 const DEPLOYMENT = "kubernetes:apps/v1:Deployment";
@@ -268,7 +275,7 @@ describe("ingress controller", () => {
   });
 
   it("must be reached by plain HTTP alone, and reach its backends alone", async () => {
-    const [backend] = controllerArgs().backends;
+    const labels = { app: "shop" };
     const namespaceSelector = { matchLabels: { "kubernetes.io/metadata.name": "hobnob" } };
     assert.deepEqual(find((await controller()).graph, POLICY, "ingress").inputs.spec, {
       podSelector: { matchLabels: LABELS },
@@ -276,7 +283,11 @@ describe("ingress controller", () => {
       ingress: [{ ports: [{ protocol: "TCP", port: "http" }] }],
       egress: [
         {
-          to: [{ namespaceSelector, podSelector: { matchLabels: backend?.labels } }],
+          to: [{ namespaceSelector: {}, podSelector: { matchLabels: { "hobnob/ingress-class": "nginx" } } }],
+          ports: [{ protocol: "TCP" }],
+        },
+        {
+          to: [{ namespaceSelector, podSelector: { matchLabels: labels } }],
           ports: [{ protocol: "TCP", port: 8080 }],
         },
       ],
@@ -440,6 +451,17 @@ describe("second ingress controller", () => {
     ]);
     const selectors = ofType(graph, DEPLOYMENT).map((r) => r.inputs.spec.selector.matchLabels);
     assert.deepEqual(selectors, [LABELS, { ...LABELS, "app.kubernetes.io/instance": "internal" }]);
+  });
+
+  it("must reach the pods of its own class alone, and be reached by the policies that name it", async () => {
+    const { graph, made } = await controller({ className: "internal", backends: undefined });
+    const [rule, ...others] = find(graph, POLICY, "ingress").inputs.spec.egress;
+    assert.deepEqual(rule.to[0].podSelector.matchLabels, { "hobnob/ingress-class": "internal" });
+    assert.deepEqual(others, []);
+    const { namespaceSelector, podSelector } = (await unwrap(pulumi.output(fromController("internal")))).value;
+    assert.deepEqual(namespaceSelector?.matchLabels, { "kubernetes.io/metadata.name": made.namespace });
+    const { labels } = find(graph, DEPLOYMENT).inputs.spec.template.metadata;
+    assert.deepEqual({ ...labels, ...podSelector?.matchLabels }, labels);
   });
 
   it("must be known by its class and namespace", async () => {

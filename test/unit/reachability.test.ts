@@ -40,7 +40,11 @@ const STRANGER = pod("stranger", "default", {
 /** A pod beside the platform's, such as another stack's in the same namespace. */
 const NEIGHBOUR = pod("neighbour", "hobnob", { app: "neighbour" });
 
-const OUTSIDE = [API_SERVER, WORLD, MACHINES, DNS, DNS_CACHE, STRANGER, NEIGHBOUR];
+/** Pods of another stack that the platform's ingress controller may reach, and that a second controller may. */
+const GUEST = pod("guest", "shop", { app: "shop", "hobnob/ingress-class": "nginx" });
+const INTERNAL = pod("internal guest", "shop", { app: "shop", "hobnob/ingress-class": "internal" });
+
+const OUTSIDE = [API_SERVER, WORLD, MACHINES, DNS, DNS_CACHE, STRANGER, NEIGHBOUR, GUEST, INTERNAL];
 /** What listens there. */
 const PORTS: Record<string, number[]> = {
   "API server": [443],
@@ -50,6 +54,8 @@ const PORTS: Record<string, number[]> = {
   "DNS cache": [53],
   stranger: [8080],
   neighbour: [8080],
+  guest: [8080],
+  "internal guest": [8080],
 };
 /** One on which none of the workloads is meant to be reached. */
 const OTHER = 12345;
@@ -103,7 +109,7 @@ function group(open: Connection[]): Map<string, Connection[]> {
 }
 
 /** Whoever no policy of ours holds back: the controller is there for them. */
-const PUBLIC = ["API server", "DNS", "stranger", "world"];
+const PUBLIC = ["API server", "DNS", "guest", "internal guest", "stranger", "world"];
 
 const DEV = [
   ...PUBLIC.map((from) => `${from} → ingress: 80`),
@@ -116,6 +122,8 @@ const DEV = [
   "elasticsearch → elasticsearch: 9300",
   "ingress → API server: 443, 12345",
   "ingress → backend: 8080, 8100",
+  // On which of its ports is its own policy's to say.
+  "ingress → guest: 8080, 12345",
 ];
 
 /** A store has no address of its own: Elasticsearch reaches whatever is no pod, on the store's port alone. */
