@@ -13,9 +13,9 @@ import {
   stopKubelet,
 } from "./daemons";
 import { account, type Engine, engine, prepareProject, pulumi, recoverRun } from "./engine";
-import { backendRepository } from "./kubelet/backend";
 import { giveBackPods, requireRealPods } from "./kubelet/choice";
 import { runsRealPods, setRealPods } from "./kubelet/kwok";
+import { backendRepository } from "./kubelet/programs";
 import { restoreFor, scaleDownStack } from "./operate";
 import { cloneDirectory, stateDirectory } from "./paths";
 import { previewOffline } from "./preview";

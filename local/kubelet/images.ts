@@ -1,6 +1,6 @@
 import type { V1Pod, V1PodSpec } from "@kubernetes/client-node";
-import { backend } from "./backend";
 import { elasticsearch } from "./elasticsearch";
+import { nodePrograms } from "./programs";
 
 /** An image that this machine has a stand-in for: what runs in its containers, and its own files. */
 export interface Image {
@@ -37,7 +37,7 @@ export interface Command {
   endsWithInput?: boolean;
 }
 
-const images: Image[] = [elasticsearch, backend];
+const images: Image[] = [elasticsearch, ...nodePrograms];
 
 export const imageOf = (reference: string): Image | undefined =>
   images.find(({ pattern }) => new RegExp(pattern).test(reference));
