@@ -539,6 +539,7 @@ export type PlainConfig = z.infer<typeof schema>;
 /** A stack's configuration, checked, with its defaults; its secrets stay secret. */
 export interface Config extends Omit<PlainConfig, SecretKey | "registry" | "elasticsearch"> {
   elasticsearch: Omit<PlainConfig["elasticsearch"], "snapshots">;
+  registry: Pick<PlainConfig["registry"], "server" | "private">;
   /** The API's image: what to build and where to push it, or the ready one. */
   image: (RegistryLogin & { repository: string; context: string }) | { image: string };
   /** How the cluster pulls the image; absent where anyone may. */
@@ -607,10 +608,11 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   ];
   const violations = [...found.map(({ violation }) => violation), ...brokenRules(raw, found, env)];
   if (violations.length > 0 || !parsed.success) throw new ConfigurationError(withoutSecrets(violations, raw));
-  const { registry, registryPassword, registryPullPassword, snapshotsAccessKey, snapshotsSecretKey, ...config } =
-    parsed.data;
+  const { registryPassword, registryPullPassword, snapshotsAccessKey, snapshotsSecretKey, ...config } = parsed.data;
   const { snapshots: _, ...elasticsearch } = config.elasticsearch;
-  return { ...config, elasticsearch, ...images(parsed.data), ...snapshots(parsed.data) };
+  const { server, private: isPrivate } = config.registry;
+  const registry = { server, private: isPrivate };
+  return { ...config, registry, elasticsearch, ...images(parsed.data), ...snapshots(parsed.data) };
 }
 
 /** The rules have refused snapshots without a key pair here. */

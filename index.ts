@@ -158,5 +158,16 @@ export = async (): Promise<Outputs> => {
     elasticsearchCa: elasticsearch.security?.ca ?? "",
     images: pulumi.output({ backend: image.ref }),
     pullSecretName: pullSecret?.secretName ?? "",
+    domain,
+    zone: zone?.domain ?? "",
+    ingressNamespace: ingress.namespace,
+    ingressIpv6: ingress.ipv6?.apply((ipv6) => ipv6 ?? "") ?? "",
+    ingressCustomResources: false,
+    ingressExpose: expose,
+    ingressProxyRange: cluster.vpcRange ?? "",
+    registry: config.registry,
+    spread,
+    nodeSelector: nodeSelector ?? {},
+    apiServer: cluster.apiServer,
   };
 };

@@ -1,9 +1,10 @@
 import { readFileSync } from "node:fs";
 import * as digitalocean from "@pulumi/digitalocean";
-import * as k8s from "@pulumi/kubernetes";
+import type * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { checkArgs, type DigitalOceanClusterConfig } from "../config";
 import type { Cluster, VersionPlan } from "./cluster";
+import { clusterProvider } from "./clusterProvider";
 
 /** The keys of `hobnob:cluster`, which `config.ts` describes, with their defaults filled in. */
 export interface DigitalOceanClusterArgs extends Omit<DigitalOceanClusterConfig, "provider"> {
@@ -88,12 +89,8 @@ export class DigitalOceanCluster extends pulumi.ComponentResource implements Clu
     this.workers = pools.length > 0 ? pools : [cluster];
     this.vpcRange = vpc.ipRange;
     if (pools.length > 0) this.nodeSelector = WORKER_LABELS;
-    this.provider = new k8s.Provider(
-      name,
-      // ConfigMaps stay immutable: a change makes a new one, and rolls those who use it to it. So do Secrets that say so.
-      { kubeconfig: this.kubeconfig, clusterIdentifier: cluster.id, enablePatchForce: true, enableSecretMutable: true },
-      { parent: this },
-    );
+    const access = { kubeconfig: this.kubeconfig, clusterIdentifier: cluster.id };
+    this.provider = clusterProvider(name, access, { parent: this });
     this.registerOutputs();
   }
 }

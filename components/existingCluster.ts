@@ -1,9 +1,10 @@
-import * as k8s from "@pulumi/kubernetes";
+import type * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { checkArgs, type ExistingClusterConfig } from "../config";
 import { contextOnly } from "../kubeconfig";
 import type { ApiServerPolicy } from "./apiServer";
 import type { Cluster } from "./cluster";
+import { clusterProvider } from "./clusterProvider";
 
 /** The keys of `hobnob:cluster` with `provider: existing`, which `config.ts` describes. */
 export type ExistingClusterArgs = Omit<ExistingClusterConfig, "provider">;
@@ -28,17 +29,9 @@ export class ExistingCluster extends pulumi.ComponentResource implements Cluster
     this.spread = args.nodes > 1 ? "hard" : "soft";
     this.apiServer = args.cilium ? "cilium" : "ports";
     this.storageProvisioner = args.storageProvisioner;
-    this.provider = new k8s.Provider(
-      name,
-      // The context is the cluster's identity: minikube and kind change their address with each start.
-      {
-        kubeconfig: this.kubeconfig,
-        clusterIdentifier: args.context,
-        enablePatchForce: true,
-        enableSecretMutable: true,
-      },
-      { parent: this },
-    );
+    // The context is the cluster's identity: minikube and kind change their address with each start.
+    const access = { kubeconfig: this.kubeconfig, clusterIdentifier: args.context };
+    this.provider = clusterProvider(name, access, { parent: this });
     this.registerOutputs();
   }
 }

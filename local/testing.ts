@@ -4,6 +4,7 @@ import { cloneDirectory } from "./paths";
 /** From the quickest to the slowest. */
 const specs = [
   "test/unit/**/*.test.ts",
+  "examples/*/test/**/*.test.ts",
   "test/verify/**/*.test.ts",
   "test/checkers/**/*.test.ts",
   "test/app/**/*.test.ts",

@@ -73,6 +73,6 @@ const nameOf = (path: Leaf["path"]) =>
     .join(".")
     .replaceAll(".[]", "[]");
 const code = (value: string) => (value === "–" ? value : `\`${value}\``);
-const row = (cells: string[]) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+export const row = (cells: string[]) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
 
 if (require.main === module) configurationReference().then((text) => writeFileSync(FILE, text));

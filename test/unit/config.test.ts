@@ -1049,6 +1049,7 @@ describe("config", () => {
           maxBodySize: "1m",
           sizeUnit: 1,
         },
+        registry: { server: "docker.io", private: true },
         dns: { zone: "create", ttl: 300, ipv6: false, deleteZone: false, records: [] },
         tls: { enabled: false, hosts: [] },
       });

@@ -39,6 +39,8 @@ export interface CaptureOptions {
   /** Keys of `config` that are secret. */
   secretKeys?: string[];
   stack?: string;
+  /** Whose namespace `new pulumi.Config()` reads. @default hobnob */
+  project?: string;
   /** Run as `pulumi preview` does: no ids, and what a provider computes is unknown. */
   preview?: boolean;
   /** Overrides: outputs by resource (undefined: the defaults below), results by function token (an unknown token throws). */
@@ -129,7 +131,7 @@ async function startMocks(options: CaptureOptions, captured: Captured[]) {
         return answer(inputs);
       },
     },
-    "hobnob",
+    options.project ?? "hobnob",
     options.stack ?? "test",
     options.preview ?? false,
     "organization",

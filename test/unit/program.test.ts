@@ -6,8 +6,10 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import * as pulumi from "@pulumi/pulumi";
 import { decode, encode } from "dns-packet";
 import { NAME_SERVERS } from "../../components/dns";
+import { contract, type OutputName, outputMeta } from "../../platform";
 import { type Captured, capture, find, ofType, unwrap, waitsFor } from "./graph";
 
 const account = {
@@ -276,11 +278,18 @@ describe("the whole graph", () => {
     assert.match(inputs.spec.template.spec.containers[0].image, /^docker\.io\/acme\/backend@sha256:[0-9a-f]{64}$/);
   });
 
-  it("must keep the kubeconfig secret and the other outputs plain", async () => {
-    await graph();
-    assert.equal((await unwrap(outputs.kubeconfig)).secret, true);
-    for (const name of ["clusterId", "ingressAddress", "images", "storageClass", "elasticsearchUrl"]) {
-      assert.equal((await unwrap(outputs[name])).secret, false, name);
+  it("must give every output of the contract in its shape, secret where it says so and plain where not", async () => {
+    const newCluster = await graph().then(() => outputs);
+    const withTls = await delegation();
+    const secured = JSON.stringify({ enabled: true, resolver: withTls.resolver });
+    await graph({ "hobnob:tls": secured, "hobnob:dns": JSON.stringify({ ipv6: true }) }).finally(withTls.close);
+    for (const given of [newCluster, outputs]) {
+      assert.deepEqual(Object.keys(given).sort(), Object.keys(contract.shape).sort());
+      for (const name of Object.keys(contract.shape) as OutputName[]) {
+        const { value, secret } = await unwrap(pulumi.output(given[name]));
+        assert.ok(contract.shape[name].safeParse(value).success, `${name} is ${JSON.stringify(value)}`);
+        assert.equal(secret, outputMeta(name).secret === true, name);
+      }
     }
   });
 
@@ -291,5 +300,12 @@ describe("the whole graph", () => {
     assert.equal((await unwrap(outputs.ingressAddress)).value, "203.0.113.10");
     assert.equal((await unwrap(outputs.elasticsearchUrl)).value, "http://elasticsearch.hobnob.svc:9200");
     assert.deepEqual(outputs.coveredHosts, []);
+    assert.equal(outputs.domain, "example.com");
+    assert.equal((await unwrap(outputs.zone)).value, "example.com");
+    assert.equal(outputs.ingressNamespace, "nginx-ingress");
+    assert.equal((await unwrap(outputs.ingressIpv6)).value, "2001:db8::10");
+    assert.deepEqual(outputs.registry, { server: "docker.io", private: true });
+    assert.equal(outputs.spread, "hard");
+    assert.equal((await unwrap(outputs.ingressProxyRange)).value, "10.10.0.0/20");
   });
 });

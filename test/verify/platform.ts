@@ -9,6 +9,7 @@ import { decode, encode } from "dns-packet";
 import { acceptance } from "../../verify/acceptance";
 import { type Result, runChecks } from "../../verify/checks";
 import type { Cluster, PodInfo } from "../../verify/cluster";
+import { platformOutputs } from "../unit/platformOutputs";
 
 const HOSTS = { api: "api.hobnob.test", docs: "docs.hobnob.test" };
 const NAME_SERVERS = ["ns1.dns.test", "ns2.dns.test"];
@@ -104,7 +105,7 @@ export class FakePlatform {
     const url = (host: string) => `${scheme}://${host}:${this.ports.https}`;
     const { checks, close } = acceptance({
       outputs: {
-        contractVersion: 1,
+        ...platformOutputs,
         apiUrl: url(HOSTS.api),
         docsUrl: url(HOSTS.docs),
         ingressAddress: ADDRESS,
@@ -112,14 +113,6 @@ export class FakePlatform {
         coveredHosts: this.tls.enabled ? Object.values(HOSTS) : [],
         elasticsearchCa: "",
         elasticsearchUrl: `${this.security.enabled ? "https" : "http"}://elasticsearch.hobnob.svc:9200`,
-        clusterId: "id",
-        clusterName: "fake",
-        kubeconfig: "",
-        storageClass: "",
-        ingressClass: "",
-        namespace: "hobnob",
-        images: { backend: "" },
-        pullSecretName: "",
       },
       cluster: this.cluster(),
       nothingPublic: options.nothingPublic,
