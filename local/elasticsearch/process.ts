@@ -8,6 +8,7 @@ import { delimiter, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import getPort from "get-port";
+import { maven, reasonOf, Unavailable } from "../maven";
 import { cacheDirectory } from "../paths";
 
 const run = promisify(execFile);
@@ -49,19 +50,9 @@ export interface ElasticsearchProcesses {
   stop(): Promise<void>;
 }
 
-/** Why no Elasticsearch process can be started here: the reason to give when a test is skipped. */
-class Unavailable extends Error {}
-
 /** The reason to skip tests that need an Elasticsearch process; none where it can be started. Gets its jars the first time. */
-export function elasticsearchAvailable(version?: string): Promise<string | undefined> {
-  return prepareDistribution(version).then(
-    () => undefined,
-    (error) => {
-      if (error instanceof Unavailable) return error.message;
-      throw error;
-    },
-  );
-}
+export const elasticsearchAvailable = (version?: string): Promise<string | undefined> =>
+  reasonOf(prepareDistribution(version));
 
 /** Starts one cluster of real Elasticsearch processes on 127.0.0.1 and waits until it is complete and green. */
 export async function startElasticsearch({ nodes = 1 }: { nodes?: 1 | 3 } = {}): Promise<ElasticsearchProcesses> {
@@ -230,15 +221,7 @@ async function build(home: string, jdk: Jdk, wanted?: string): Promise<void> {
   const lib = join(draft, "lib");
   const module = join(draft, "modules", "transport-netty4");
   const profile = wanted ? [`-Delasticsearch.version=${wanted}`] : jdk.major < 21 ? ["-Pjava17"] : [];
-  await run("mvn", [
-    ...["--batch-mode", "--quiet", "--file", join(__dirname, "pom.xml"), ...profile],
-    ...["dependency:copy-dependencies", `-DoutputDirectory=${lib}`],
-  ]).catch(async (error) => {
-    await rm(draft, { recursive: true, force: true });
-    if (error.code === "ENOENT") throw new Unavailable("Maven is missing: put mvn on PATH");
-    const reason = /\[ERROR\] (.+)/.exec(error.stdout)?.[1] ?? error.message;
-    throw new Unavailable(`Maven did not get Elasticsearch's jars: ${reason}`);
-  });
+  await maven("copy-dependencies", { pom: join(__dirname, "pom.xml"), directory: lib, draft, flags: profile });
   await mkdir(module, { recursive: true });
   await mkdir(join(draft, "plugins"));
   const jars = await readdir(lib);

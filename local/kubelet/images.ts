@@ -1,5 +1,7 @@
 import type { V1Pod, V1PodSpec } from "@kubernetes/client-node";
 import { elasticsearch } from "./elasticsearch";
+import { etcd } from "./etcd";
+import { mariadb } from "./mariadb";
 import { nodePrograms } from "./programs";
 
 /** An image that this machine has a stand-in for: what runs in its containers, and its own files. */
@@ -37,7 +39,7 @@ export interface Command {
   endsWithInput?: boolean;
 }
 
-const images: Image[] = [elasticsearch, ...nodePrograms];
+const images: Image[] = [elasticsearch, etcd, mariadb, ...nodePrograms];
 
 export const imageOf = (reference: string): Image | undefined =>
   images.find(({ pattern }) => new RegExp(pattern).test(reference));
