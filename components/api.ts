@@ -1,9 +1,9 @@
-import * as k8s from "@pulumi/kubernetes";
+import type * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { checkArgs } from "../config";
 import { ELASTICSEARCH_LABELS } from "./elasticsearch";
-import { backendLabels, fromController } from "./ingress";
-import { TO_DNS } from "./namespace";
+import { podLabels } from "./pod";
+import { Service } from "./service";
 
 export interface ApiArgs {
   namespace: pulumi.Input<string>;
@@ -39,10 +39,10 @@ export interface ApiArgs {
   workers: pulumi.Resource[];
 }
 
-export const API_LABELS = { "app.kubernetes.io/name": "backend" };
+const NAME = "backend";
+export const API_LABELS = podLabels(NAME);
 const API_PORT = 8080;
 const DOCS_PORT = 8100;
-const NAME = "backend";
 /** What the ingress controller reaches. */
 export const API_BACKEND = { labels: API_LABELS, ports: [API_PORT, DOCS_PORT] };
 /** User of the image, in app/api/Dockerfile. */
@@ -54,147 +54,43 @@ const PRE_STOP_SECONDS = 10;
 const DRAIN_SECONDS = 20;
 /** Where the pods find the files of `elasticsearchSecretName`. */
 const CREDENTIALS = "/var/run/secrets/elasticsearch";
-const GRACE_SECONDS = PRE_STOP_SECONDS + DRAIN_SECONDS + 10 + 5;
 
 /** The backend API: replicas on different machines that lose no request when one of them stops. */
-export class Api extends pulumi.ComponentResource {
-  readonly serviceName: pulumi.Output<string>;
+export class Api extends Service {
   readonly apiPort = API_PORT;
   readonly docsPort = DOCS_PORT;
-  readonly labels = API_LABELS;
 
   constructor(name: string, args: ApiArgs, opts?: pulumi.ComponentResourceOptions) {
     checkArgs(["api"], args);
-    super("hobnob:platform:Api", name, {}, opts);
-    const { autoscaling } = args;
-    const child = { parent: this };
-    const metadata = { name: NAME, namespace: args.namespace, labels: API_LABELS };
-    const selector = { matchLabels: API_LABELS };
-
-    const service = new k8s.core.v1.Service(
+    const { elasticsearchSecretName: secretName, autoscaling } = args;
+    super(
       name,
-      {
-        // Readiness is the Deployment's to tell: the provider would wait 10 s more for the Service.
-        metadata: { ...metadata, annotations: { "pulumi.com/skipAwait": "true" } },
-        spec: {
-          selector: API_LABELS,
-          ports: [
-            { name: "http", port: API_PORT, targetPort: "http", appProtocol: "http" },
-            { name: "docs", port: DOCS_PORT, targetPort: "docs", appProtocol: "http" },
-          ],
-        },
-      },
-      child,
-    );
-
-    // Users can be changed by whoever reaches the pods, and the pods hold the way to Elasticsearch.
-    new k8s.networking.v1.NetworkPolicy(
-      name,
-      {
-        metadata,
-        spec: {
-          podSelector: selector,
-          policyTypes: ["Ingress", "Egress"],
-          ingress: [{ from: [fromController(args.ingressClass)], ports: [tcp("http"), tcp("docs")] }],
-          egress: [toElasticsearch(args.elasticsearchPort), TO_DNS],
-        },
-      },
-      child,
-    );
-
-    new k8s.policy.v1.PodDisruptionBudget(
-      name,
-      // A pod that isn't ready serves nobody: it must not keep a machine from being drained.
-      { metadata, spec: { selector, maxUnavailable: 1, unhealthyPodEvictionPolicy: "AlwaysAllow" } },
-      child,
-    );
-
-    // Its own, so that rights given to another pod are never its too; it mounts no token.
-    const account = new k8s.core.v1.ServiceAccount(name, { metadata, automountServiceAccountToken: false }, child);
-
-    const deployment = new k8s.apps.v1.Deployment(
-      name,
-      {
-        metadata,
-        spec: {
-          // The autoscaler's to set, where there is one.
-          ...(!autoscaling && { replicas: args.replicas }),
-          revisionHistoryLimit: 3,
-          strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
-          selector,
-          template: {
-            metadata: { labels: { ...API_LABELS, ...backendLabels(args.ingressClass) } },
-            spec: podSpec(args, account.metadata.name),
-          },
-        },
-      },
-      {
-        parent: this,
-        // On destroy the machines must wait for the pods: no value carries that.
-        dependsOn: args.workers,
-        // Ready only after Elasticsearch, which is given 15 minutes to form; the default is 10.
-        customTimeouts: { create: "20m", update: "20m" },
-      },
-    );
-
-    if (autoscaling) {
-      const { minReplicas, maxReplicas, cpuPercent } = autoscaling;
-      new k8s.autoscaling.v2.HorizontalPodAutoscaler(
-        name,
-        {
-          metadata,
-          spec: {
-            scaleTargetRef: { apiVersion: "apps/v1", kind: "Deployment", name: deployment.metadata.name },
-            minReplicas,
-            maxReplicas,
-            metrics: [
-              {
-                type: "Resource",
-                resource: { name: "cpu", target: { type: "Utilization", averageUtilization: cpuPercent } },
-              },
-            ],
-          },
-        },
-        child,
-      );
-    }
-
-    this.serviceName = service.metadata.name;
-    this.registerOutputs();
-  }
-}
-
-function podSpec(args: ApiArgs, serviceAccountName: pulumi.Input<string>): k8s.types.input.core.v1.PodSpec {
-  const secretName = args.elasticsearchSecretName;
-  const credentials = secretName && { name: "elasticsearch", secret: { secretName, defaultMode: 0o440 } };
-  return {
-    serviceAccountName,
-    automountServiceAccountToken: false,
-    // They would be named like the API's own settings: of a Service `elasticsearch`, ELASTICSEARCH_PORT is a URL.
-    enableServiceLinks: false,
-    imagePullSecrets: args.pullSecretName === undefined ? undefined : [{ name: args.pullSecretName }],
-    nodeSelector: args.nodeSelector,
-    topologySpreadConstraints: [spreadOverMachines(args.spread)],
-    terminationGracePeriodSeconds: GRACE_SECONDS,
-    securityContext: {
-      runAsNonRoot: true,
-      runAsUser: USER,
-      runAsGroup: USER,
-      ...(credentials && { fsGroup: USER }),
-      seccompProfile: { type: "RuntimeDefault" },
-    },
-    containers: [
       {
         name: NAME,
+        namespace: args.namespace,
         image: args.image,
-        env: environment(args),
+        pullSecretName: args.pullSecretName,
+        memory: args.memory,
+        cpu: args.cpu,
+        spread: args.spread,
+        nodeSelector: args.nodeSelector,
+        workers: args.workers,
         ports: [
-          { name: "http", containerPort: API_PORT },
-          { name: "docs", containerPort: DOCS_PORT },
+          { name: "http", port: API_PORT, appProtocol: "http" },
+          { name: "docs", port: DOCS_PORT, appProtocol: "http" },
         ],
-        startupProbe: { httpGet: { path: "/healthz", port: "http" }, periodSeconds: 1, failureThreshold: 60 },
+        // Users can be changed by whoever reaches the pods, and the pods hold the way to Elasticsearch.
+        ingressClass: args.ingressClass,
+        to: [toElasticsearch(args.elasticsearchPort)],
+        ...(autoscaling ? { autoscaling } : { replicas: args.replicas }),
+        env: environment(args),
+        ...(secretName && {
+          volumes: { [CREDENTIALS]: { name: "elasticsearch", secret: { secretName, defaultMode: 0o440 } } },
+        }),
+        user: USER,
+        startup: { httpGet: { path: "/healthz", port: "http" }, periodSeconds: 1, failureThreshold: 60 },
         // Not ready without Elasticsearch: so a new version that can't reach it never replaces one that can.
-        readinessProbe: {
+        readiness: {
           httpGet: { path: "/readyz", port: "http" },
           periodSeconds: 5,
           // Longer than the API waits for Elasticsearch.
@@ -202,63 +98,40 @@ function podSpec(args: ApiArgs, serviceAccountName: pulumi.Input<string>): k8s.t
           failureThreshold: 3,
         },
         // The process alone: a restart would not bring Elasticsearch back.
-        livenessProbe: {
+        liveness: {
           httpGet: { path: "/healthz", port: "http" },
           periodSeconds: 10,
           timeoutSeconds: 5,
           failureThreshold: 3,
         },
-        lifecycle: { preStop: { sleep: { seconds: PRE_STOP_SECONDS } } },
-        securityContext: {
-          allowPrivilegeEscalation: false,
-          readOnlyRootFilesystem: true,
-          capabilities: { drop: ["ALL"] },
-        },
-        resources: { requests: { cpu: args.cpu, memory: args.memory }, limits: { memory: args.memory } },
-        ...(credentials && { volumeMounts: [{ name: credentials.name, mountPath: CREDENTIALS, readOnly: true }] }),
+        preStopSeconds: PRE_STOP_SECONDS,
+        stopSeconds: DRAIN_SECONDS + 10 + 5,
+        // Ready only after Elasticsearch, which is given 15 minutes to form.
+        readyTimeout: "20m",
       },
-    ],
-    ...(credentials && { volumes: [credentials] }),
-  };
+      opts,
+      // As it was before there were Services and canaries: its selector can't be changed.
+      { type: "hobnob:platform:Api", tracked: false },
+    );
+  }
 }
 
-function environment(args: ApiArgs): k8s.types.input.core.v1.EnvVar[] {
-  return [
-    {
-      name: "ELASTICSEARCH_HOSTNAME",
-      value: pulumi.interpolate`${args.elasticsearchSecretName ? "https" : "http"}://${args.elasticsearchHost}`,
-    },
-    { name: "ELASTICSEARCH_PORT", value: pulumi.interpolate`${args.elasticsearchPort}` },
-    ...(args.elasticsearchSecretName ? [{ name: "ELASTICSEARCH_CREDENTIALS", value: CREDENTIALS }] : []),
-    { name: "PORT", value: String(API_PORT) },
-    { name: "DOCS_PORT", value: String(DOCS_PORT) },
-    { name: "PUBLIC_URL", value: args.publicUrl },
-    { name: "RATE_LIMIT", value: String(args.requestsPerSecond) },
+function environment(args: ApiArgs): Record<string, pulumi.Input<string>> {
+  return {
+    ELASTICSEARCH_HOSTNAME: pulumi.interpolate`${args.elasticsearchSecretName ? "https" : "http"}://${args.elasticsearchHost}`,
+    ELASTICSEARCH_PORT: pulumi.interpolate`${args.elasticsearchPort}`,
+    ...(args.elasticsearchSecretName && { ELASTICSEARCH_CREDENTIALS: CREDENTIALS }),
+    PORT: String(API_PORT),
+    DOCS_PORT: String(DOCS_PORT),
+    PUBLIC_URL: args.publicUrl,
+    RATE_LIMIT: String(args.requestsPerSecond),
     // NGINX, which alone may reach the pods, adds whom it takes for the client.
-    { name: "TRUSTED_PROXIES", value: "1" },
-    { name: "LOG_LEVEL", value: args.logLevel },
-    { name: "DRAIN_SECONDS", value: String(DRAIN_SECONDS) },
-  ];
-}
-
-/** Nodes of DOKS have no zone label: the machine is the one domain of failure that is known. */
-function spreadOverMachines(spread: ApiArgs["spread"]): k8s.types.input.core.v1.TopologySpreadConstraint {
-  const machines = {
-    maxSkew: 1,
-    topologyKey: "kubernetes.io/hostname",
-    labelSelector: { matchLabels: API_LABELS },
-    // Each version by itself: else the pods that a rollout is about to remove decide where the new ones may go.
-    matchLabelKeys: ["pod-template-hash"],
-    // A drained machine, which is tainted, is no domain: else its missing pod would keep the others from doubling up.
-    nodeTaintsPolicy: "Honor",
+    TRUSTED_PROXIES: "1",
+    LOG_LEVEL: args.logLevel,
+    DRAIN_SECONDS: String(DRAIN_SECONDS),
   };
-  if (spread === "soft") return { ...machines, whenUnsatisfiable: "ScheduleAnyway" };
-  // With one machine left, further pods wait: that, not a pile on one machine, makes the pool scale.
-  return { ...machines, whenUnsatisfiable: "DoNotSchedule", minDomains: 2 };
 }
-
-const tcp = (port: pulumi.Input<string | number>) => ({ protocol: "TCP", port });
 
 function toElasticsearch(port: pulumi.Input<number>): k8s.types.input.networking.v1.NetworkPolicyEgressRule {
-  return { to: [{ podSelector: { matchLabels: ELASTICSEARCH_LABELS } }], ports: [tcp(port)] };
+  return { to: [{ podSelector: { matchLabels: ELASTICSEARCH_LABELS } }], ports: [{ protocol: "TCP", port }] };
 }
