@@ -319,6 +319,15 @@ export const schema = z.strictObject({
         ),
       ).optional(),
       private: flag("The cluster needs a secret to pull the image.").default(true),
+      anonymous: flag(
+        "The registry asks nobody for a login, to push nor to pull, as that of a local cluster: no user, no password and no secret is needed.",
+      ).default(false),
+      clusterServer: key(
+        z.string().refine(isRegistry),
+        "Host under which the cluster's nodes know the registry, where it is not the one that this machine pushes to; default `registry.server`.",
+        "a host name, with a port where it needs one, e.g. k3d-hobnob.localhost:5050",
+        "k3d-hobnob.localhost:5050",
+      ).optional(),
     })
     .prefault({}),
   registryPassword: secret("Password or token that may push images; needed unless `api.image` is given.").optional(),
@@ -410,8 +419,10 @@ export const schema = z.strictObject({
   api: z
     .strictObject({
       image: key(
-        z.string().regex(/^[a-z0-9]([a-z0-9._:/-]{0,200}[a-z0-9])?@sha256:[0-9a-f]{64}$/),
-        "A ready image by digest; left out, the image is built from `app/api` and pushed.",
+        z
+          .string()
+          .regex(/^[a-z0-9]([a-z0-9._:/-]{0,200}[a-z0-9])?(@sha256:[0-9a-f]{64}|:v?\d+\.\d+\.\d+[\w.-]{0,64})$/),
+        "A ready image by digest; left out, the image is built from `app/api` and pushed. By a version of three numbers, one that was loaded onto the nodes of an existing cluster.",
         "repository@sha256:<64 hexadecimal digits>",
       ).optional(),
       replicas: count("Pods of the API, unless `autoscaling` is given.", 3).default(3),
@@ -541,7 +552,9 @@ export interface Config extends Omit<PlainConfig, SecretKey | "registry" | "elas
   elasticsearch: Omit<PlainConfig["elasticsearch"], "snapshots">;
   registry: Pick<PlainConfig["registry"], "server" | "private">;
   /** The API's image: what to build and where to push it, or the ready one. */
-  image: (RegistryLogin & { repository: string; context: string }) | { image: string };
+  image:
+    | (Partial<RegistryLogin> & { server: string; clusterServer?: string; repository: string; context: string })
+    | { image: string };
   /** How the cluster pulls the image; absent where anyone may. */
   pull?: RegistryLogin;
   /** Where snapshots go, with the key pair; absent where none are taken. */
@@ -624,12 +637,15 @@ function snapshots({ elasticsearch, snapshotsAccessKey = "", snapshotsSecretKey 
 
 /** The rules have refused a configuration in which something is missing here. */
 function images({ api, registry, registryPassword = "", registryPullPassword }: PlainConfig) {
-  const { server, repository = "", username = "" } = registry;
-  const login = (password: string): RegistryLogin => ({ server, username, password: pulumi.secret(password) });
+  const { server, clusterServer, repository = "", username = "", anonymous } = registry;
+  const login = (password: string) => ({ username, password: pulumi.secret(password) });
+  const built = { server, clusterServer, repository, context: "app/api", ...(!anonymous && login(registryPassword)) };
   return {
-    image:
-      api.image === undefined ? { ...login(registryPassword), repository, context: "app/api" } : { image: api.image },
-    pull: registry.private ? login(registryPullPassword ?? registryPassword) : undefined,
+    image: api.image === undefined ? built : { image: api.image },
+    pull:
+      registry.private && !anonymous
+        ? { server: clusterServer ?? server, ...login(registryPullPassword ?? registryPassword) }
+        : undefined,
   };
 }
 

@@ -25,6 +25,7 @@ export function rules(config: PlainConfig, env: NodeJS.ProcessEnv): Rule[] {
     { reads: ["cluster.provider", "storage.className"], violations: storageName(config) },
     { reads: ["api.autoscaling"], violations: autoscaling(config) },
     { reads: ["api.image", "registry"], violations: imageViolations(config) },
+    { reads: ["api.image", "cluster.provider"], violations: imageTag(config) },
     { reads: ["elasticsearch.snapshots"], violations: snapshotKeys(config) },
     ...addresses(config),
     ...config.dns.records.map((record, i) => ({
@@ -237,10 +238,12 @@ function imageViolations(config: PlainConfig): Violation[] {
     });
   if (api.image === undefined) {
     const why = "as no api.image is given and one is built";
+    const repository = missing("repository", "acme/hobnob-backend", why);
+    if (registry.anonymous) return repository;
     const password = registryPassword === undefined ? [secretViolation("registryPassword", given)] : [];
-    return [...missing("repository", "acme/hobnob-backend", why), ...missing("username", "acme", why), ...password];
+    return [...repository, ...missing("username", "acme", why), ...password];
   }
-  if (!registry.private) return [];
+  if (!registry.private || registry.anonymous) return [];
   const noPassword = registryPassword === undefined && registryPullPassword === undefined;
   const host = imageHost(api.image);
   return [
@@ -253,6 +256,17 @@ function imageViolations(config: PlainConfig): Violation[] {
       value: host,
     }),
   ];
+}
+
+/** Only by its digest is what nodes pull always the same; what was loaded onto them has none. */
+function imageTag({ api: { image }, cluster }: PlainConfig): Violation[] {
+  const path = ["api", "image"];
+  return refuse(image !== undefined && !image.includes("@") && cluster.provider !== "existing", {
+    path,
+    given: show(image),
+    allowed: "repository@sha256:<64 hexadecimal digits>; by version only on an existing cluster, where it was loaded",
+    command: removeCommand(path),
+  });
 }
 
 /** The registry that a container runtime asks for an image. */

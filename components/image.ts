@@ -9,8 +9,10 @@ interface RegistryArgs {
   password: pulumi.Input<string>;
 }
 
-/** An image to build and push. */
-export interface BuiltImageArgs extends RegistryArgs {
+/** An image to build and push. Without user and password, to a registry that asks for neither. */
+export interface BuiltImageArgs extends Pick<RegistryArgs, "server">, Partial<Omit<RegistryArgs, "server">> {
+  /** Host of the registry as the nodes know it. @default `server` */
+  clusterServer?: string;
   /** Without host and tag, such as `acme/hobnob-backend`. */
   repository: string;
   /** Directory of the build context; its `.dockerignore` keeps out what must not cause a rebuild. */
@@ -21,7 +23,7 @@ export interface BuiltImageArgs extends RegistryArgs {
 
 /** An image that is there. */
 export interface ReadyImageArgs {
-  /** `repository@sha256:…` */
+  /** `repository@sha256:…`; by version only what the nodes hold already, since loading leaves no digest. */
   image: string;
 }
 
@@ -31,7 +33,7 @@ const TAG = "latest";
 
 /** An image by its digest, built and pushed or given ready: its users can't tell. */
 export class Image extends pulumi.ComponentResource {
-  /** `repository@sha256:…` */
+  /** `repository@sha256:…`, as the nodes pull it. */
   readonly ref: pulumi.Output<string>;
 
   constructor(name: string, args: BuiltImageArgs | ReadyImageArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -41,7 +43,7 @@ export class Image extends pulumi.ComponentResource {
   }
 
   private build(name: string, args: BuiltImageArgs): pulumi.Output<string> {
-    const { server, repository, username, password, context, dockerfile } = args;
+    const { server, clusterServer = server, repository, username, password, context, dockerfile } = args;
     // Docker Hub too needs its host: without one the push goes to docker.io/library and is refused.
     const imageName = `${server}/${repository}:${TAG}`;
     const image = new docker.Image(
@@ -57,12 +59,12 @@ export class Image extends pulumi.ComponentResource {
           args: { BUILDKIT_INLINE_CACHE: "1" },
           cacheFrom: { images: [imageName] },
         },
-        registry: { server, username, password: pulumi.secret(password) },
+        registry: { server, ...(password !== undefined && { username, password: pulumi.secret(password) }) },
       },
       { parent: this },
     );
     // The engine names the digest by any repository it knows the image from, and leaves out Docker Hub's host.
-    return image.repoDigest.apply((digest) => `${server}/${repository}@${digest.split("@")[1]}`);
+    return image.repoDigest.apply((digest) => `${clusterServer}/${repository}@${digest.split("@")[1]}`);
   }
 }
 

@@ -429,12 +429,22 @@ const wrong: Wrong[] = [
     "pulumi config set --path 'hobnob:elasticsearch.memory' 1Gi",
   ],
   [
-    "an image by tag",
+    "an image by version, which the nodes would pull",
     (c) => {
-      c.api = { image: "docker.io/acme/backend:1.0" };
+      c.api = { image: "docker.io/acme/backend:1.0.0" };
     },
     "hobnob:api.image",
-    '"docker.io/acme/backend:1.0"',
+    '"docker.io/acme/backend:1.0.0"',
+    "repository@sha256:<64 hexadecimal digits>; by version only on an existing cluster, where it was loaded",
+    "pulumi config rm --path 'hobnob:api.image'",
+  ],
+  [
+    "an image by a tag that moves",
+    (c) => {
+      c.api = { image: "docker.io/acme/backend:latest" };
+    },
+    "hobnob:api.image",
+    '"docker.io/acme/backend:latest"',
     "repository@sha256:<64 hexadecimal digits>",
     "pulumi config rm --path 'hobnob:api.image'",
   ],
@@ -1093,7 +1103,7 @@ describe("config", () => {
 
     it("must stay secret in what is derived from them, and nowhere else", async () => {
       const config = read({ ...least(), registryPullPassword: "pull-token" });
-      assert.ok("password" in config.image && config.pull);
+      assert.ok("password" in config.image && config.image.password && config.pull);
       assert.deepEqual(await unwrap(config.image.password), { value: "push-token", secret: true, known: true });
       assert.deepEqual(await unwrap(config.pull.password), { value: "pull-token", secret: true, known: true });
       assert.doesNotMatch(JSON.stringify({ ...config, image: undefined, pull: undefined }), /token/);
@@ -1107,11 +1117,22 @@ describe("config", () => {
       const { password, ...built } = config.image;
       assert.deepEqual(built, {
         server: "docker.io",
+        clusterServer: undefined,
         repository: "acme/hobnob-backend",
         username: "acme",
         context: "app/api",
       });
       assert.equal((await unwrap(config.pull.password)).value, "push-token");
+    });
+
+    it("must need no login where the registry asks for none, and be pulled by the name that the nodes know", () => {
+      const registry = { server: "localhost:5050", clusterServer: "nodes.test:5050", repository: "a/b" };
+      const settings = { ...least(), registry: { ...registry, anonymous: true }, registryPassword: undefined };
+      const config = read(settings);
+      assert.deepEqual(config.image, { ...registry, context: "app/api" });
+      assert.equal(config.pull, undefined);
+      const withLogin = read({ ...least(), registry: { ...registry, username: "acme" } });
+      assert.equal(withLogin.pull?.server, "nodes.test:5050");
     });
 
     it("must need no registry at all where a public one is given", () => {

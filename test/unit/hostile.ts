@@ -11,6 +11,7 @@ const GOOD: Record<string, fc.Arbitrary<string>> = {
   "elasticsearch.snapshots.endpoint": fc.constantFrom("https://s3.example.com", "http://127.0.0.1:9000"),
   "elasticsearch.snapshots.schedule": fc.constantFrom("0 2 * * *", "*/15 0-6 1,15 1-12/2 0", "59 23 31 12 7"),
   "registry.server": fc.constantFrom("docker.io", "127.0.0.1:5000", "registry.example.com:443"),
+  "registry.clusterServer": fc.constantFrom("registry", "k3d-hobnob.localhost:5050"),
   domain: fc.constantFrom("example.com", "a.b.c.example", "xn--bcher-kva.example", `${"a".repeat(63)}.example`),
   "cluster.vpcCidr": fc.constantFrom("10.10.0.0/20", "172.16.0.0/16", "192.168.1.0/28"),
   "cluster.allowedAddresses.0": fc.oneof(fc.ipV4(), fc.ipV6(), fc.constantFrom("203.0.113.0/24", "2001:db8::/32")),

@@ -1,11 +1,8 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { recordFigures } from "../figures";
 import type { Captured } from "./graph";
 import { allowed, type Connection, type Peer } from "./reach";
-import { captureStack, everything } from "./stacks";
+import { captureStack, everything, withContext } from "./stacks";
 
 const POLICY = "kubernetes:networking.k8s.io/v1:NetworkPolicy";
 const NAMESPACE = "kubernetes:core/v1:Namespace";
@@ -144,23 +141,6 @@ const EXISTING = [
   ...["elasticsearch", "ingress"].flatMap((from) => [`${from} → API server: 443`, `${from} → world: 443`]),
 ];
 
-/** A kubeconfig with the context `there`. */
-function withKubeconfig<T>(run: () => Promise<T>): Promise<T> {
-  const directory = mkdtempSync(join(tmpdir(), "hobnob-"));
-  const file = join(directory, "config");
-  const user = { name: "there", user: { token: "t" } };
-  const context = { name: "there", context: { cluster: "there", user: "there" } };
-  const cluster = { name: "there", cluster: { server: "https://there.test" } };
-  writeFileSync(file, JSON.stringify({ contexts: [context], clusters: [cluster], users: [user] }));
-  const before = process.env.KUBECONFIG;
-  process.env.KUBECONFIG = file;
-  return run().finally(() => {
-    if (before === undefined) delete process.env.KUBECONFIG;
-    else process.env.KUBECONFIG = before;
-    rmSync(directory, { recursive: true });
-  });
-}
-
 const existing = {
   "hobnob:cluster": { provider: "existing", context: "there", nodes: 3, storageProvisioner: "local" },
   "hobnob:ingress": { expose: "NodePort" },
@@ -171,7 +151,7 @@ describe("reachability", () => {
   const stacks: [string, () => Promise<Captured[]>, string[]][] = [
     ["dev", () => captureStack("dev"), DEV],
     ["prod with everything", () => captureStack("prod", everything), PROD],
-    ["an existing cluster", () => withKubeconfig(() => captureStack("dev", existing)), EXISTING],
+    ["an existing cluster", () => withContext("there", () => captureStack("dev", existing)), EXISTING],
   ];
   const figures: Record<string, number> = {};
 

@@ -1,8 +1,9 @@
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
 import { parse } from "yaml";
 import { secretKeys } from "../../config";
 import { type Captured, type CaptureOptions, capture } from "./graph";
@@ -22,19 +23,35 @@ const account: Record<string, object> = {
 
 const secrets = Object.fromEntries(secretKeys.map((name) => [`hobnob:${name}`, "a secret of the test"]));
 
-const settings = (stack: string): Record<string, object> =>
-  parse(readFileSync(join(__dirname, `../../Pulumi.${stack}.yaml`), "utf8")).config;
+const settings = (stack: string): Record<string, object> => settingsOf(`Pulumi.${stack}.yaml`);
+
+/** @param file relative to the project */
+export const settingsOf = (file: string): Record<string, object> =>
+  parse(readFileSync(join(__dirname, "../..", file), "utf8")).config;
 
 /**
  * The graph of a stack as its own settings have it.
  * @param more keys with their namespace that take the place of the stack's
  */
-export async function captureStack(
+export const captureStack = (
   stack: "dev" | "prod" | "local",
   more: Record<string, unknown> = {},
-  options: Pick<CaptureOptions, "preview"> = {},
+  options: StackOptions = {},
+): Promise<Captured[]> => captureSettings(`Pulumi.${stack}.yaml`, more, options);
+
+type StackOptions = Pick<CaptureOptions, "preview" | "mocks" | "stuck">;
+
+/**
+ * The graph of the stack `<name>` as its file `Pulumi.<name>.yaml` has it, in whatever folder.
+ * @param more keys with their namespace that take the place of the file's
+ */
+export async function captureSettings(
+  file: string,
+  more: Record<string, unknown> = {},
+  options: StackOptions = {},
 ): Promise<Captured[]> {
-  const all = Object.entries({ ...settings(stack), ...secrets, ...more });
+  const stack = basename(file).split(".")[1];
+  const all = Object.entries({ ...settingsOf(file), ...secrets, ...more });
   const text = (value: unknown) => (typeof value === "string" ? value : JSON.stringify(value));
   const environment = { ...process.env };
   const server = createServer((request, response) => {
@@ -55,6 +72,23 @@ export async function captureStack(
     process.env = environment;
     server.close();
   }
+}
+
+/** Runs with a kubeconfig that has this context. */
+export function withContext<T>(name: string, run: () => Promise<T>): Promise<T> {
+  const directory = mkdtempSync(join(tmpdir(), "hobnob-"));
+  const file = join(directory, "config");
+  const user = { name, user: { token: "t" } };
+  const context = { name, context: { cluster: name, user: name } };
+  const cluster = { name, cluster: { server: "https://there.test" } };
+  writeFileSync(file, JSON.stringify({ contexts: [context], clusters: [cluster], users: [user] }));
+  const before = process.env.KUBECONFIG;
+  process.env.KUBECONFIG = file;
+  return run().finally(() => {
+    if (before === undefined) delete process.env.KUBECONFIG;
+    else process.env.KUBECONFIG = before;
+    rmSync(directory, { recursive: true });
+  });
 }
 
 /** What `prod` leaves out: an API that scales by itself, and so a metrics server, and snapshots. */

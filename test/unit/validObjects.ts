@@ -103,7 +103,8 @@ function labels(found: unknown, path: string, check: Check): void {
 }
 
 function quantities(found: unknown, path: string, check: Check): void {
-  if (typeof found !== "object" || found === null) return;
+  // A LimitRange's `limits` are a list of what has them.
+  if (typeof found !== "object" || found === null || Array.isArray(found)) return;
   for (const [key, value] of Object.entries(found)) {
     const amount = parseQuantity(String(value));
     check(amount !== undefined && amount < 2 ** 63, `${path}.${key}`, value);
