@@ -17,8 +17,9 @@ if (major < 20 || (major === 20 && minor < 19)) {
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => {});
 
 await install(clone, "packages", 30);
-if (command === "test" || rest.includes("--real"))
-  await install(join(clone, "app", "api"), "the sample API's packages", 10);
+const needsPrograms = ["test", "examples"].includes(command) || rest.includes("--real");
+if (needsPrograms) await install(join(clone, "app", "api"), "the sample API's packages", 10);
+if (needsPrograms) await install(join(clone, "examples", "frontend", "site"), "the front end's packages", 10);
 process.exitCode = await run(process.execPath, ["--import", "tsx", join(clone, "local", "cli.ts"), command, ...rest]);
 
 async function install(directory, what, seconds) {

@@ -21,7 +21,10 @@ interface Program {
   main?: string;
 }
 
-const programs: Program[] = [{ repository: backendRepository, source: "app/api" }];
+const programs: Program[] = [
+  { repository: backendRepository, source: "app/api" },
+  { repository: "hobnob/frontend-site", source: "examples/frontend/site" },
+];
 
 const MEBIBYTE = 2 ** 20;
 

