@@ -229,13 +229,17 @@ export function refusals(schema: z.ZodType, args: object): Refusal[] {
     // Of a key that cannot be, zod tells the reasons below it.
     const allowed = issue.code === "invalid_key" ? (issue.issues[0]?.message ?? message) : message;
     const unknown = issue.code === "unrecognized_keys" ? issue.keys : undefined;
-    const given = unknown ? unknown.join(", ") : show(issue.code === "invalid_key" ? path.at(-1) : at(args, path));
+    const given = unknown?.join(", ") ?? showPart(args, path, issue.code === "invalid_key");
     return { arg: nameOf(path) || "args", given, allowed: unknown ? "no such arg" : allowed };
   });
 }
 
-const at = (value: unknown, path: PropertyKey[]): unknown =>
-  path.reduce<unknown>((outer, key) => (outer as Record<PropertyKey, unknown> | undefined)?.[key], value);
+/** What is there, or its name; of a secret only its kind. */
+function showPart(args: object, path: PropertyKey[], isKey: boolean): string {
+  if (isKey) return show(path.at(-1));
+  const value = path.reduce<unknown>((outer, key) => (outer as Record<PropertyKey, unknown> | undefined)?.[key], args);
+  return /^secret/.test(String(path[0])) ? `a ${typeof value}` : show(value);
+}
 
 const nameOf = (path: PropertyKey[]) =>
   path
