@@ -4,7 +4,7 @@ import * as pulumi from "@pulumi/pulumi";
 
 interface RegistryArgs {
   /** Host of the registry, such as `docker.io`. */
-  server: string;
+  server: pulumi.Input<string>;
   username: pulumi.Input<string>;
   password: pulumi.Input<string>;
 }
@@ -45,7 +45,7 @@ export class Image extends pulumi.ComponentResource {
   private build(name: string, args: BuiltImageArgs): pulumi.Output<string> {
     const { server, clusterServer = server, repository, username, password, context, dockerfile } = args;
     // Docker Hub too needs its host: without one the push goes to docker.io/library and is refused.
-    const imageName = `${server}/${repository}:${TAG}`;
+    const imageName = pulumi.interpolate`${server}/${repository}:${TAG}`;
     const image = new docker.Image(
       name,
       {
@@ -64,7 +64,7 @@ export class Image extends pulumi.ComponentResource {
       { parent: this },
     );
     // The engine names the digest by any repository it knows the image from, and leaves out Docker Hub's host.
-    return image.repoDigest.apply((digest) => `${clusterServer}/${repository}@${digest.split("@")[1]}`);
+    return pulumi.interpolate`${clusterServer}/${repository}@${image.repoDigest.apply((digest) => digest.split("@")[1])}`;
   }
 }
 
@@ -89,7 +89,10 @@ export class PullSecret extends pulumi.ComponentResource {
         data: {
           ".dockerconfigjson": pulumi.secret(
             pulumi
-              .jsonStringify({ auths: { [credentialKey(args.server)]: { username, password, auth } } })
+              .output(args.server)
+              .apply((server) =>
+                pulumi.jsonStringify({ auths: { [credentialKey(server)]: { username, password, auth } } }),
+              )
               .apply((json) => Buffer.from(json).toString("base64")),
           ),
         },

@@ -1,8 +1,8 @@
 // Plain Node without dependencies: installs what the lock file pins, then hands over to the TypeScript of local/.
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const clone = join(dirname(fileURLToPath(import.meta.url)), "..");
@@ -17,10 +17,20 @@ if (major < 20 || (major === 20 && minor < 19)) {
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => {});
 
 await install(clone, "packages", 30);
-const needsPrograms = ["test", "examples"].includes(command) || rest.includes("--real");
-if (needsPrograms) await install(join(clone, "app", "api"), "the sample API's packages", 10);
-if (needsPrograms) await install(join(clone, "examples", "frontend", "site"), "the front end's packages", 10);
+if (["test", "examples"].includes(command))
+  for (const program of programs()) await install(program, `packages of ${relative(clone, program)}`, 10);
+else if (rest.includes("--real")) await install(join(clone, "app", "api"), "the sample API's packages", 10);
 process.exitCode = await run(process.execPath, ["--import", "tsx", join(clone, "local", "cli.ts"), command, ...rest]);
+
+/** What the pods of the platform and of the examples run: each has packages of its own. */
+function programs() {
+  const examples = join(clone, "examples");
+  const folders = readdirSync(examples, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  const inside = folders.flatMap(({ name }) =>
+    readdirSync(join(examples, name)).map((part) => join(examples, name, part)),
+  );
+  return [join(clone, "app", "api"), ...inside.filter((path) => existsSync(join(path, "package-lock.json")))];
+}
 
 async function install(directory, what, seconds) {
   const lock = join(directory, "package-lock.json");

@@ -1,33 +1,23 @@
 import { rmSync } from "node:fs";
-import { ExecaError, execa } from "execa";
-import { Listr, ListrLogger, ProcessOutput } from "listr2";
-import { adminKubeconfig, deleteCluster, followRealPods, isRunning, stopCluster } from "./cluster";
-import {
-  registryPassword,
-  registryUser,
-  runningDaemon,
-  startAccount,
-  startKubelet,
-  startRegistry,
-  stopDaemons,
-  stopKubelet,
-} from "./daemons";
-import { account, type Engine, engine, prepareProject, pulumi, recoverRun } from "./engine";
-import { giveBackPods, requireRealPods } from "./kubelet/choice";
-import { runsRealPods, setRealPods } from "./kubelet/kwok";
-import { backendRepository } from "./kubelet/programs";
+import { execa } from "execa";
+import { adminKubeconfig, deleteCluster, isRunning, stopCluster } from "./cluster";
+import { stopDaemons } from "./daemons";
+import { account, type Engine } from "./engine";
+import { runExamples } from "./examples";
 import { restoreFor, scaleDownStack } from "./operate";
 import { cloneDirectory, stateDirectory } from "./paths";
 import { previewOffline } from "./preview";
 import { rotateStack } from "./rotate";
+import { chooseRealPods, exitCode, run, startPlatform } from "./start";
 import { runTests } from "./testing";
-import { obtainTools, type Report, type ToolName } from "./tools";
+import { obtainTools } from "./tools";
 import { verifyStack } from "./verify";
 
 const help = `npm start                       bring the whole platform up on this machine, or up to date
 npm start -- --real             the same with real processes behind its Elasticsearch and API pods (Linux, Java, Maven)
 npm run local -- <arguments>    any pulumi command on it: preview, refresh, stack output, destroy …
 npm run kubectl -- <arguments>  kubectl on its cluster
+npm run examples [-- <name> …]  the stacks under examples/ on it: up, checked, and down again (--keep: not down)
 npm run preview -- dev|prod     preview that stack offline, against a simulated account
 npm run verify -- <stack>       check a deployed stack: any, or local
 npm run rotate -- <stack> elasticsearch|registry|registry-pull|cluster    change its passwords
@@ -38,19 +28,6 @@ npm run reset                   back to nothing
 npm test                        checks, unit tests, tests on the embedded platform
 npm run check                   types, lint, format, dead code
 `;
-
-const allTools: ToolName[] = [
-  "pulumi",
-  "pulumi-language-nodejs",
-  "etcd",
-  "kube-apiserver",
-  "kube-controller-manager",
-  "kube-scheduler",
-  "kubectl",
-  "kwok",
-  "kwokctl",
-  "registry",
-];
 
 /** Set by a Ctrl-C, which the engine gets too: it ends in an orderly way first, then everything else is stopped. */
 let interrupted = false;
@@ -66,6 +43,7 @@ const commands: Record<string, (args: string[]) => Promise<number>> = {
   rotate: rotateStack,
   "scale-down": (args) => scaleDownStack(args, local),
   restore: (args) => restoreFor(args, local),
+  examples: (args) => runExamples(args, { isInterrupted: () => interrupted, reset }),
   test: runTests,
   help: async () => {
     console.log(help);
@@ -98,13 +76,6 @@ The platform is up. What to try next:
   npm run local -- stack output kubeconfig --show-secrets
   npm stop`);
   return 0;
-}
-
-/** Who runs the pods is the start's to say; other commands leave it as it is. */
-async function chooseRealPods(real: boolean): Promise<void> {
-  if (real) await requireRealPods();
-  else await stopKubelet();
-  setRealPods(real);
 }
 
 /** Any engine command on the local stack. `config` edits the clone's own Pulumi.local.yaml, as it does for any stack. */
@@ -147,67 +118,6 @@ async function reset(): Promise<number> {
   return 0;
 }
 
-/**
- * Tools, registry, account (and with it the cluster, if there is one) and the stack's settings; quick when all is there.
- * @returns with the flags that the command needs after a run that did not end well
- */
-async function startPlatform(command: string): Promise<{ platform: Engine; flags: string[] }> {
-  const steps = new Listr<{ tools: Awaited<ReturnType<typeof obtainTools>>; engine: Engine; flags: string[] }>(
-    [
-      {
-        title: "Tools",
-        task: async (context, task) => {
-          // A terminal shows one line that moves; a log gets one now and then.
-          const every = process.stdout.isTTY ? 1 : 15;
-          context.tools = await obtainTools(allTools, (report) => {
-            if (Math.round(report.elapsedSeconds) % every === 0) task.output = describe(report);
-          });
-        },
-      },
-      {
-        title: "Registry and simulated account",
-        task: async (context) => {
-          const [, daemon] = await Promise.all([startRegistry(context.tools.registry.path), startAccount(process.env)]);
-          context.engine = engine(context.tools, daemon.port);
-          await followRealPods();
-          if (runsRealPods()) await startKubelet();
-          else await giveBackPods();
-        },
-      },
-      {
-        title: "Stack settings",
-        task: async (context, task) => {
-          const server = `127.0.0.1:${runningDaemon("registry")?.port}`;
-          const registry = { server, repository: backendRepository, username: registryUser, private: true };
-          const secrets = { "hobnob:registryPassword": registryPassword() };
-          await prepareProject(context.engine, "local", { "hobnob:registry": registry }, secrets);
-          context.flags = await recoverRun(context.engine, "local", command, (line) => console.error(line));
-          task.title = `Providers: ${Object.entries(context.engine.sources)
-            .map(([name, source]) => `${name} (${source})`)
-            .join(", ")}`;
-        },
-      },
-    ],
-    {
-      fallbackRenderer: "simple",
-      // What the engine prints may be read by a program: progress then goes to the other stream.
-      fallbackRendererCondition: () => !process.stdout.isTTY,
-      fallbackRendererOptions: {
-        logger: new ListrLogger({ processOutput: new ProcessOutput(process.stderr, process.stderr) }),
-      },
-      registerSignalListeners: false,
-    },
-  );
-  const { engine: platform, flags } = await steps.run();
-  return { platform, flags };
-}
-
-const describe = ({ tool, phase, elapsedSeconds, estimatedSeconds }: Report) =>
-  `${tool}: ${phase}, ${Math.round(elapsedSeconds)} s of about ${Math.round(estimatedSeconds)} s`;
-
-const run = (platform: Engine, args: string[], options: { cwd?: string } = {}) =>
-  exitCode(pulumi(platform, args, { ...options, stdio: "inherit" }));
-
 /** What a destroy leaves on purpose: the owner decides about it, so it is named. */
 async function nameWhatIsLeft(platform: Engine): Promise<void> {
   const { volumes } = await account<{ volumes: { name: string; size_gigabytes: number }[] }>(platform, "volumes");
@@ -215,16 +125,6 @@ async function nameWhatIsLeft(platform: Engine): Promise<void> {
   for (const { name, size_gigabytes } of volumes)
     console.log(`Kept: volume ${name} (${size_gigabytes} GiB), its data is yours`);
   for (const { name } of domains) console.log(`Kept: zone ${name}; its deletion needs hobnob:dns.deleteZone`);
-}
-
-async function exitCode(running: PromiseLike<unknown>): Promise<number> {
-  try {
-    await running;
-    return 0;
-  } catch (error) {
-    if (error instanceof ExecaError) return error.exitCode ?? 1;
-    throw error;
-  }
 }
 
 async function main(): Promise<void> {

@@ -26,6 +26,20 @@ export interface Engine {
   startsPolicyPacks: boolean;
 }
 
+/** A Pulumi project of the clone: the platform, or one that stands on it. */
+export interface Project {
+  /** As its Pulumi.yaml has it. */
+  name: string;
+  /** Where its files are, which no run writes into. */
+  source: string;
+  /** The copy of its settings, in which the engine runs. */
+  directory: string;
+}
+
+export const projectDirectory = () => join(stateDirectory(), "project");
+
+const platformProject = (): Project => ({ name: "hobnob", source: cloneDirectory, directory: projectDirectory() });
+
 interface StackConfig {
   config?: Record<string, unknown>;
   encryptionsalt?: string;
@@ -57,11 +71,12 @@ export function engine(tools: Record<"pulumi" | "pulumi-language-nodejs", Tool>,
   };
 }
 
-/** Runs the engine on the platform's project; resolves with what it printed where stdout is a pipe. */
-export async function pulumi(engine: Engine, args: string[], options: Options = {}) {
+/** Runs the engine on a project; resolves with what it printed where stdout is a pipe. */
+export async function pulumi(engine: Engine, args: string[], options: Options = {}, project = platformProject()) {
   return execa("pulumi", withPolicyPacks(args, engine.startsPolicyPacks), {
-    cwd: projectDirectory(),
-    env: engine.environment,
+    cwd: project.directory,
+    // The program's own: from the copy no loader would find it.
+    env: { ...engine.environment, TSX_TSCONFIG_PATH: join(project.source, "tsconfig.json") },
     ...options,
   });
 }
@@ -75,29 +90,30 @@ export async function prepareProject(
   stack: string,
   overrides: Record<string, unknown>,
   secrets: Record<string, string>,
+  project = platformProject(),
 ): Promise<void> {
-  const directory = projectDirectory();
+  const { directory, source } = project;
   mkdirSync(directory, { recursive: true });
   const program = join(directory, "program");
-  if (!existsSync(program)) symlinkSync(cloneDirectory, program);
-  const project = parse(readFileSync(join(cloneDirectory, "Pulumi.yaml"), "utf8"));
+  if (!existsSync(program)) symlinkSync(source, program);
+  const settings = parse(readFileSync(join(source, "Pulumi.yaml"), "utf8"));
   const plugins = pluginFolders(engine);
-  writeFileSync(join(directory, "Pulumi.yaml"), stringify({ ...project, main: "program/index.ts", plugins }));
+  writeFileSync(join(directory, "Pulumi.yaml"), stringify({ ...settings, main: "program/index.ts", plugins }));
 
   const file = join(directory, `Pulumi.${stack}.yaml`);
   const kept = read(file);
-  const given = read(join(cloneDirectory, `Pulumi.${stack}.yaml`));
+  const given = read(join(source, `Pulumi.${stack}.yaml`));
   const keptSecrets = Object.entries(kept.config ?? {}).filter(([key]) => key in secrets);
   const config = { ...given.config, ...overrides, ...Object.fromEntries(keptSecrets) };
   const salt = kept.encryptionsalt ?? given.encryptionsalt;
   writeFileSync(file, stringify({ ...(salt && { encryptionsalt: salt }), config }));
 
-  if (!existsSync(checkpointFile(stack))) {
-    await pulumi(engine, ["stack", "select", "--create", stack]);
+  if (!existsSync(checkpointFile(stack, project))) {
+    await pulumi(engine, ["stack", "select", "--create", stack], {}, project);
   }
   for (const [key, value] of Object.entries(secrets)) {
     if (kept.config?.[key] === undefined) {
-      await pulumi(engine, ["config", "set", "--stack", stack, "--secret", key], { input: value });
+      await pulumi(engine, ["config", "set", "--stack", stack, "--secret", key], { input: value }, project);
     }
   }
 }
@@ -111,6 +127,7 @@ export async function recoverRun(
   stack: string,
   command: string,
   say: (line: string) => void,
+  project = platformProject(),
 ): Promise<string[]> {
   await orphansAreGone();
   const runner: Runner = {
@@ -118,12 +135,13 @@ export async function recoverRun(
     environment: engine.environment,
     say,
     async pulumi(args, input) {
-      const { stdout } = await pulumi(engine, [...args, "--stack", stack], input === undefined ? {} : { input });
+      const options = input === undefined ? {} : { input };
+      const { stdout } = await pulumi(engine, [...args, "--stack", stack], options, project);
       return String(stdout);
     },
   };
-  const wasKilled = await releaseDeadLock(runner, String(engine.environment.PULUMI_BACKEND_URL), "hobnob");
-  await followMovedCluster(engine, stack);
+  const wasKilled = await releaseDeadLock(runner, String(engine.environment.PULUMI_BACKEND_URL), project.name);
+  await followMovedCluster(engine, stack, project);
   return recover(runner, command, wasKilled);
 }
 
@@ -144,10 +162,10 @@ async function orphansAreGone(): Promise<void> {
  * A cluster whose port was taken while it was stopped has moved. The engine reads a resource again only in a refresh, and
  * a refresh of all would ask the old address: the cluster alone is read again.
  */
-async function followMovedCluster(engine: Engine, stack: string): Promise<void> {
+async function followMovedCluster(engine: Engine, stack: string, project: Project): Promise<void> {
   const [now] = (await account<{ kubernetes_clusters: { endpoint: string }[] }>(engine, "kubernetes/clusters"))
     .kubernetes_clusters;
-  const known = checkpoint(stack).resources?.find(({ type }) => type.endsWith(":KubernetesCluster"));
+  const known = stackResources(stack, project).find(({ type }) => type.endsWith(":KubernetesCluster"));
   if (!now || !known || known.outputs?.endpoint === now.endpoint) return;
   await pulumi(engine, ["refresh", "--stack", stack, "--yes", "--skip-preview", "--target", known.urn]);
 }
@@ -167,16 +185,13 @@ export interface StateResource {
   outputs?: Record<string, unknown>;
 }
 
-interface Checkpoint {
-  resources?: StateResource[];
-}
+const checkpointFile = (stack: string, { name }: Project) =>
+  join(stateDirectory(), "pulumi", ".pulumi", "stacks", name, `${stack}.json`);
 
-const checkpointFile = (stack: string) =>
-  join(stateDirectory(), "pulumi", ".pulumi", "stacks", "hobnob", `${stack}.json`);
-
-/** The stack's state as the engine last wrote it. */
-function checkpoint(stack: string): Checkpoint {
-  return JSON.parse(readFileSync(checkpointFile(stack), "utf8")).checkpoint?.latest ?? {};
+/** The stack's state as the engine last wrote it; nothing where there is no such stack. */
+export function stackResources(stack: string, project = platformProject()): StateResource[] {
+  const file = checkpointFile(stack, project);
+  return existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")).checkpoint?.latest?.resources ?? []) : [];
 }
 
 /** Named in the project's file, so that neither the PATH nor a download decides which plugin is run. */
@@ -187,8 +202,6 @@ const pluginFolders = ({ sources, languageHost }: Engine) => ({
     .filter((name) => sources[name] === "simulated")
     .map((name) => ({ name, path: join(cloneDirectory, "local", "plugins", name) })),
 });
-
-export const projectDirectory = () => join(stateDirectory(), "project");
 
 /**
  * The language host that can be built from a Go module takes the project's runtime options as flags, which no engine of
