@@ -4,6 +4,7 @@ import { distance } from "fastest-levenshtein";
 import { z } from "zod";
 import { parseQuantity } from "./capacity";
 import { rules } from "./configRules";
+import type { PlatformOutputs } from "./platform";
 import {
   ConfigurationError,
   editCommand,
@@ -550,7 +551,7 @@ export type PlainConfig = z.infer<typeof schema>;
 /** A stack's configuration, checked, with its defaults; its secrets stay secret. */
 export interface Config extends Omit<PlainConfig, SecretKey | "registry" | "elasticsearch"> {
   elasticsearch: Omit<PlainConfig["elasticsearch"], "snapshots">;
-  registry: Pick<PlainConfig["registry"], "server" | "private">;
+  registry: PlatformOutputs["registry"];
   /** The API's image: what to build and where to push it, or the ready one. */
   image:
     | (Partial<RegistryLogin> & { server: string; clusterServer?: string; repository: string; context: string })
@@ -623,8 +624,8 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   if (violations.length > 0 || !parsed.success) throw new ConfigurationError(withoutSecrets(violations, raw));
   const { registryPassword, registryPullPassword, snapshotsAccessKey, snapshotsSecretKey, ...config } = parsed.data;
   const { snapshots: _, ...elasticsearch } = config.elasticsearch;
-  const { server, private: isPrivate } = config.registry;
-  const registry = { server, private: isPrivate };
+  const { server, clusterServer = server, anonymous, private: isPrivate } = config.registry;
+  const registry = { server, clusterServer, anonymous, private: isPrivate };
   return { ...config, registry, elasticsearch, ...images(parsed.data), ...snapshots(parsed.data) };
 }
 

@@ -94,8 +94,8 @@ export const contract = z.object({
   ),
   registry: output(
     2,
-    z.object({ server: z.string(), private: z.boolean() }),
-    "The image registry that the cluster pulls from, and whether it needs a Secret for it. Other namespaces need one of their own.",
+    z.object({ server: z.string(), clusterServer: z.string(), private: z.boolean(), anonymous: z.boolean() }),
+    "The image registry: its host for who pushes, its host for the cluster, whether the cluster needs a Secret to pull (each namespace one of its own), and whether anyone may push.",
   ),
   spread: output(
     2,

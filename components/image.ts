@@ -12,7 +12,7 @@ interface RegistryArgs {
 /** An image to build and push. Without user and password, to a registry that asks for neither. */
 export interface BuiltImageArgs extends Pick<RegistryArgs, "server">, Partial<Omit<RegistryArgs, "server">> {
   /** Host of the registry as the nodes know it. @default `server` */
-  clusterServer?: string;
+  clusterServer?: pulumi.Input<string>;
   /** Without host and tag, such as `acme/hobnob-backend`. */
   repository: string;
   /** Directory of the build context; its `.dockerignore` keeps out what must not cause a rebuild. */

@@ -1059,7 +1059,7 @@ describe("config", () => {
           maxBodySize: "1m",
           sizeUnit: 1,
         },
-        registry: { server: "docker.io", private: true },
+        registry: { server: "docker.io", clusterServer: "docker.io", private: true, anonymous: false },
         dns: { zone: "create", ttl: 300, ipv6: false, deleteZone: false, records: [] },
         tls: { enabled: false, hosts: [] },
       });

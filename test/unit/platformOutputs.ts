@@ -27,7 +27,7 @@ export const platformOutputs: PlatformOutputs = {
   ingressCustomResources: true,
   ingressExpose: "LoadBalancer",
   ingressProxyRange: "10.10.0.0/20",
-  registry: { server: "docker.io", private: true },
+  registry: { server: "docker.io", clusterServer: "docker.io", private: true, anonymous: false },
   spread: "hard",
   nodeSelector: { "hobnob/workloads": "true" },
   apiServer: "cilium",

@@ -304,7 +304,8 @@ describe("the whole graph", () => {
     assert.equal((await unwrap(outputs.zone)).value, "example.com");
     assert.equal(outputs.ingressNamespace, "nginx-ingress");
     assert.equal((await unwrap(outputs.ingressIpv6)).value, "2001:db8::10");
-    assert.deepEqual(outputs.registry, { server: "docker.io", private: true });
+    const registry = { server: "docker.io", clusterServer: "docker.io", private: true, anonymous: false };
+    assert.deepEqual(outputs.registry, registry);
     assert.equal(outputs.spread, "hard");
     assert.equal((await unwrap(outputs.ingressProxyRange)).value, "10.10.0.0/20");
   });
