@@ -24,6 +24,7 @@ interface Program {
 const programs: Program[] = [
   { repository: backendRepository, source: "app/api" },
   { repository: "hobnob/frontend-site", source: "examples/frontend/site" },
+  { repository: "hobnob/crawler", source: "examples/crawler/program" },
 ];
 
 const MEBIBYTE = 2 ** 20;
