@@ -153,6 +153,15 @@ export class Platform {
     return (outputMeta(name).secret ? pulumi.secret(checked) : checked) as pulumi.Output<PlatformOutputs[Name]>;
   }
 
+  /** The same as a plain value, `await platform.value("apiServer")`: for what decides which resources there are. */
+  async value<Name extends Exclude<OutputName, "kubeconfig">>(name: Name): Promise<PlatformOutputs[Name]> {
+    const [found, version] = await Promise.all([
+      this.stack.getOutputDetails(name),
+      this.stack.getOutputDetails("contractVersion"),
+    ]);
+    return this.checked(name, found.value, version.value);
+  }
+
   /**
    * A Kubernetes provider on the platform's cluster, with the platform's own settings. No token is in it, so that it is
    * valid for as long as the cluster is.

@@ -188,6 +188,22 @@ describe("a platform stack, seen from another", () => {
     });
   }
 
+  it("must give a plain value too, for what decides which resources there are, or refuse as it refuses an output", async () => {
+    const value = async (changes: Parameters<typeof platformStack>[0], preview = false) => {
+      let found: unknown;
+      const program = async () => {
+        found = await new Platform(STACK).value("apiServer");
+      };
+      await capture(program, { preview, mocks: { resource: platformStack(changes) } });
+      return found;
+    };
+    assert.deepEqual([await value({}), await value({ apiServer: "ports" }, true)], ["cilium", "ports"]);
+    await assert.rejects(value({ apiServer: undefined }), (error: Error) =>
+      /apiServer\n {4}given: {3}nothing/.test(error.message),
+    );
+    await assert.rejects(value({ apiServer: "none" }), (error) => pulumi.RunError.isInstance(error));
+  });
+
   it("must say of an older platform which version it has", async () => {
     assert.equal(
       await refusal("domain", { contractVersion: 1, domain: undefined }),
