@@ -94,7 +94,7 @@ const isOrigin = (url: string) =>
   URL.canParse(url) && /^https?:$/.test(new URL(url).protocol) && new URL(url).origin === url;
 const DNS_LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 /** Room is left for the hosts below it; and one that ends in digits is an address. */
-const isDnsName = (name: string) =>
+export const isDnsName = (name: string) =>
   name.length <= 240 && /\.(?!\d+$)[^.]+$/.test(name) && name.split(".").every((label) => DNS_LABEL.test(label));
 const isRegistry = (server: string) => {
   const [, host = "", port = "1"] = /^([^:]+)(?::([1-9]\d{0,4}))?$/.exec(server) ?? [];
@@ -480,6 +480,25 @@ export const schema = z.strictObject({
         "LoadBalancer",
       ),
       allowEmptyHost: flag("Ingresses without a host are served.").default(false),
+      customResources: flag(
+        "VirtualServers and Policies are served, which canaries need. Switched off, all such objects of the cluster are deleted.",
+      ).default(false),
+      secretNamespaces: z
+        .array(kubernetesName("A namespace, which must be there.", "shop"))
+        .meta({
+          description:
+            "Namespaces whose Secrets the controller may read, for users and own TLS. With any, only these, `ingress.namespaces` and the application's are served.",
+          allowed: "a list of namespaces",
+        })
+        .default([]),
+      namespaces: z
+        .array(kubernetesName("A namespace.", "shop"))
+        .meta({
+          description:
+            "Further namespaces that are served where `ingress.secretNamespaces` names some; without those all are.",
+          allowed: "a list of namespaces",
+        })
+        .default([]),
       rateLimit: z
         .strictObject({
           requestsPerSecond: count("Requests that one client's address may make each second.", 20, 1_000_000),

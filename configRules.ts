@@ -24,6 +24,7 @@ export function rules(config: PlainConfig, env: NodeJS.ProcessEnv): Rule[] {
     { reads: ["cluster"], violations: [...taintedOnly(config), ...elasticsearchNodes(config), ...hostPorts(config)] },
     { reads: ["cluster.provider", "storage.className"], violations: storageName(config) },
     { reads: ["api.autoscaling"], violations: autoscaling(config) },
+    { reads: ["ingress.namespaces", "ingress.secretNamespaces"], violations: servedNamespaces(config) },
     { reads: ["api.image", "registry"], violations: imageViolations(config) },
     { reads: ["api.image", "cluster.provider"], violations: imageTag(config) },
     { reads: ["elasticsearch.snapshots"], violations: snapshotKeys(config) },
@@ -133,6 +134,16 @@ function autoscaling({ api: { autoscaling: pods } }: PlainConfig): Violation[] {
     given: show(pods.minReplicas),
     allowed: `at most api.autoscaling.maxReplicas, which is ${pods.maxReplicas}`,
     value: pods.maxReplicas,
+  });
+}
+
+/** The controller can serve some namespaces and read no Secret only if it asks for those of one that it doesn't serve. */
+function servedNamespaces({ ingress: { namespaces, secretNamespaces } }: PlainConfig): Violation[] {
+  return refuse(namespaces.length > 0 && secretNamespaces.length === 0, {
+    path: ["ingress", "namespaces"],
+    given: show(namespaces),
+    allowed: "nothing while ingress.secretNamespaces is empty: then every namespace is served",
+    command: removeCommand(["ingress", "namespaces"]),
   });
 }
 

@@ -6,10 +6,11 @@ import { createCluster } from "./components/cluster";
 import { Records, Zone } from "./components/dns";
 import { Elasticsearch } from "./components/elasticsearch";
 import { Image, PullSecret } from "./components/image";
-import { IngressController, Route } from "./components/ingress";
+import { IngressController } from "./components/ingress";
 import { MetricsServer } from "./components/metricsServer";
 import { Namespace } from "./components/namespace";
 import { Protection } from "./components/protection";
+import { Routes } from "./components/routes";
 import { SNAPSHOTS_LABELS, Snapshots } from "./components/snapshots";
 import { readConfig } from "./config";
 import { refuseCutOff } from "./cutOff";
@@ -86,6 +87,7 @@ export = async (): Promise<Outputs> => {
     {
       ...controller,
       ...placement,
+      namespaces: [NAMESPACE, ...controller.namespaces],
       // Those of a stack that was made before they had the label, until they are replaced.
       backends: [{ namespace: NAMESPACE, ...API_BACKEND }],
       apiServer: cluster.apiServer,
@@ -128,10 +130,11 @@ export = async (): Promise<Outputs> => {
       : undefined;
 
   const { expose } = controller;
-  const route = { namespace, className: ingress.className, serviceName: api.serviceName, rateLimit, expose };
+  const shared = { ...ingress.forRoutes, coveredHosts, namespace, rateLimit };
+  const { serviceName, apiPort, docsPort } = api;
   const routes = [
-    new Route("api", { ...route, host: hosts.api, port: api.apiPort }, onCluster),
-    new Route("docs", { ...route, host: hosts.docs, port: api.docsPort }, onCluster),
+    new Routes("api", { ...shared, hosts: [hosts.api], paths: [{ serviceName, port: apiPort }] }, onCluster),
+    new Routes("docs", { ...shared, hosts: [hosts.docs], paths: [{ serviceName, port: docsPort }] }, onCluster),
   ];
 
   const onApplication = [application, storage, elasticsearch, ingress, pullSecret, api, metrics, ...routes];
@@ -162,7 +165,8 @@ export = async (): Promise<Outputs> => {
     zone: zone?.domain ?? "",
     ingressNamespace: ingress.namespace,
     ingressIpv6: ingress.ipv6?.apply((ipv6) => ipv6 ?? "") ?? "",
-    ingressCustomResources: false,
+    ingressCustomResources: controller.customResources,
+    ingressSecretNamespaces: controller.secretNamespaces,
     ingressExpose: expose,
     ingressProxyRange: cluster.vpcRange ?? "",
     registry: config.registry,

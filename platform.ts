@@ -82,6 +82,11 @@ export const contract = z.object({
     z.boolean(),
     "Whether the controller serves VirtualServer and Policy, which a canary needs.",
   ),
+  ingressSecretNamespaces: output(
+    2,
+    z.array(z.string()),
+    "The namespaces whose Secrets the controller may read, for users and own TLS; where there are any, no other is served.",
+  ),
   ingressExpose: output(
     2,
     z.enum(["LoadBalancer", "NodePort", "HostPort"]),

@@ -4,6 +4,8 @@ import { INGRESS_REQUESTS } from "../capacity";
 import { checkArgs } from "../config";
 import { type ApiServerPolicy, allowApiServer, IDENTITY, identity } from "./apiServer";
 import { Namespace } from "./namespace";
+import { createDefinitions, definitionRules } from "./nginxDefinitions";
+import type { IngressClassArgs } from "./routes";
 
 /**
  * F5 NGINX Ingress Controller, open source edition, by exact version; its digest was read in no source, so none is here.
@@ -47,6 +49,21 @@ export interface IngressControllerArgs {
    * number. @default none
    */
   backends?: { namespace: string; labels: Record<string, string>; ports: number[] }[];
+  /** Whether VirtualServers and Policies are served, which canaries need. @default false */
+  customResources?: boolean;
+  /**
+   * Whether this controller brings the kinds of `customResources`, which a cluster has but once: `existing` where another
+   * one has brought them. @default create
+   */
+  definitions?: "create" | "existing";
+  /**
+   * Namespaces whose Secrets the controller may read, for TLS and users; they must be there. It reads Secrets only where it
+   * serves a list of namespaces: with any, `namespaces` and these are served, and no other. Without a balancer port 443 is
+   * then open too. @default none, and every namespace is served
+   */
+  secretNamespaces?: string[];
+  /** Further namespaces that are served beside `secretNamespaces`. @default none */
+  namespaces?: string[];
   /** How a policy names the API server, which the controller watches. */
   apiServer: ApiServerPolicy;
   /** Whether the pods must be on different nodes, or only should. */
@@ -65,12 +82,14 @@ export class IngressController extends pulumi.ComponentResource {
   readonly ipv6?: pulumi.Output<string | undefined>;
   /** Known without the namespace being there, so that who only names it doesn't wait for it. */
   readonly namespace: string;
+  /** What `Routes` of this class may ask for. */
+  readonly forRoutes: Omit<IngressClassArgs, "coveredHosts">;
 
   constructor(name: string, args: IngressControllerArgs, opts?: pulumi.ComponentResourceOptions) {
     checkArgs(["ingress"], { ...args, sizeUnit: args.loadBalancer.sizeUnit });
     super("hobnob:platform:IngressController", name, {}, opts);
     rejectSharedHostPort(args);
-    const { className, expose, workers } = args;
+    const { className, expose, workers, customResources = false, secretNamespaces = [] } = args;
     const parent = { parent: this };
     const labels = { "app.kubernetes.io/name": NAME, "app.kubernetes.io/instance": className };
 
@@ -88,7 +107,8 @@ export class IngressController extends pulumi.ComponentResource {
       parent,
     );
     const configMap = new k8s.core.v1.ConfigMap(name, { metadata, data: nginxConfiguration(args) }, parent);
-    const account = createAccount(name, metadata, parent);
+    const definitions = customResources && args.definitions !== "existing" ? createDefinitions(name, parent) : [];
+    const account = createAccount(name, metadata, args, parent);
 
     new k8s.apps.v1.Deployment(
       name,
@@ -109,8 +129,8 @@ export class IngressController extends pulumi.ComponentResource {
           },
         },
       },
-      // The controller exits when it may not read what it needs: no value of the bindings is in the pod to say so.
-      { ...parent, dependsOn: [...account.bindings, ...workers] },
+      // The controller is never ready when it may not read what it needs: no value of these is in the pod to say so.
+      { ...parent, dependsOn: [...account.bindings, ...definitions, ...workers] },
     );
 
     // Else a drain could take all pods at once; one that isn't ready serves nobody and never holds a drain up.
@@ -123,7 +143,7 @@ export class IngressController extends pulumi.ComponentResource {
       parent,
     );
 
-    // Plain HTTP only: on 443 NGINX would end TLS with no certificate, past the balancer.
+    // Behind a balancer plain HTTP only: on 443 NGINX would end TLS with no certificate, past it.
     new k8s.networking.v1.NetworkPolicy(
       name,
       {
@@ -131,7 +151,7 @@ export class IngressController extends pulumi.ComponentResource {
         spec: {
           podSelector: { matchLabels: labels },
           policyTypes: ["Ingress", "Egress"],
-          ingress: [{ ports: [{ protocol: "TCP", port: "http" }] }],
+          ingress: [{ ports: portNames(args).map((port) => ({ protocol: "TCP", port })) }],
           egress: [toLabelled(className), ...(args.backends ?? []).map(toBackend)],
         },
       },
@@ -149,6 +169,7 @@ export class IngressController extends pulumi.ComponentResource {
     }
 
     this.className = ingressClass.metadata.name;
+    this.forRoutes = { className: this.className, expose, customResources, secretNamespaces };
     this.registerOutputs();
   }
 }
@@ -182,6 +203,11 @@ function toBackend({ namespace, labels, ports }: NonNullable<IngressControllerAr
   };
 }
 
+/** NGINX ends TLS itself only where it can read a certificate, and no balancer does. */
+const portNames = ({ expose, secretNamespaces = [] }: IngressControllerArgs): ("http" | "https")[] =>
+  secretNamespaces.length > 0 && expose !== "LoadBalancer" ? ["http", "https"] : ["http"];
+const PORTS = { http: 80, https: 443 };
+
 /** What two controllers must not share: a balancer of the same name would be taken over by the second. */
 const ofClass = (name: string, className: string) => (className === "nginx" ? name : `${name}-${className}`);
 
@@ -214,10 +240,15 @@ function nginxConfiguration({ maxBodySize, loadBalancer: { vpcRange } }: Ingress
 }
 
 /**
- * The rights that version 5.5 uses without custom resources, telemetry and NGINX Plus. No Secret is among them: TLS ends at
- * the balancer. https://github.com/nginx/kubernetes-ingress/blob/v5.5.4/deployments/rbac/rbac.yaml
+ * The rights that version 5.5 uses without telemetry and NGINX Plus. No Secret is among them but those of the namespaces that
+ * were named: TLS ends at the balancer. https://github.com/nginx/kubernetes-ingress/blob/v5.5.4/deployments/rbac/rbac.yaml
  */
-function createAccount(name: string, metadata: Metadata, opts: pulumi.CustomResourceOptions) {
+function createAccount(
+  name: string,
+  metadata: Metadata,
+  { customResources, secretNamespaces = [] }: IngressControllerArgs,
+  opts: pulumi.CustomResourceOptions,
+) {
   const serviceAccount = new k8s.core.v1.ServiceAccount(name, { metadata, automountServiceAccountToken: false }, opts);
   const clusterRole = new k8s.rbac.v1.ClusterRole(
     name,
@@ -229,6 +260,7 @@ function createAccount(name: string, metadata: Metadata, opts: pulumi.CustomReso
         { apiGroups: ["networking.k8s.io"], resources: ["ingresses"], verbs: READ },
         { apiGroups: ["networking.k8s.io"], resources: ["ingresses/status"], verbs: ["update"] },
         { apiGroups: ["networking.k8s.io"], resources: ["ingressclasses"], verbs: ["get", "list"] },
+        ...(customResources ? definitionRules : []),
       ],
     },
     opts,
@@ -262,7 +294,19 @@ function createAccount(name: string, metadata: Metadata, opts: pulumi.CustomReso
       opts,
     ),
   ];
-  return { name: account, bindings };
+  return { name: account, bindings: [...bindings, ...secretNamespaces.map(readSecrets)] };
+
+  function readSecrets(secretNamespace: string) {
+    const part = `${name}-secrets-${secretNamespace}`;
+    const where = { metadata: { namespace: secretNamespace } };
+    const rules = [
+      { apiGroups: [""], resources: ["secrets"], verbs: READ },
+      { apiGroups: [""], resources: ["namespaces"], verbs: ["get"] },
+    ];
+    const reader = new k8s.rbac.v1.Role(part, { ...where, rules }, opts);
+    const roleRef = { apiGroup: RBAC, kind: "Role", name: reader.metadata.name };
+    return new k8s.rbac.v1.RoleBinding(part, { ...where, roleRef, subjects }, opts);
+  }
 }
 
 interface PodUses {
@@ -308,7 +352,11 @@ function podSpec(args: IngressControllerArgs, labels: Labels, uses: PodUses): k8
           { name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } },
         ],
         ports: [
-          { name: "http", containerPort: 80, ...(args.expose === "HostPort" && { hostPort: 80 }) },
+          ...portNames(args).map((port) => ({
+            name: port,
+            containerPort: PORTS[port],
+            ...(args.expose === "HostPort" && { hostPort: PORTS[port] }),
+          })),
           { name: "readiness", containerPort: 8081 },
         ],
         readinessProbe: { httpGet: { path: "/nginx-ready", port: "readiness" }, periodSeconds: 1 },
@@ -325,14 +373,18 @@ function podSpec(args: IngressControllerArgs, labels: Labels, uses: PodUses): k8
 }
 
 /** https://docs.nginx.com/nginx-ingress-controller/configuration/global-configuration/command-line-arguments/ */
-function controllerArguments({ expose, allowEmptyHost }: IngressControllerArgs, uses: PodUses) {
+function controllerArguments(args: IngressControllerArgs, uses: PodUses) {
+  const { expose, allowEmptyHost, customResources = false, secretNamespaces = [], namespaces = [] } = args;
+  const served = ["$(POD_NAMESPACE)", ...new Set([...namespaces, ...secretNamespaces])];
   return [
     pulumi.interpolate`-nginx-configmaps=$(POD_NAMESPACE)/${uses.configMapName}`,
     pulumi.interpolate`-ingress-class=${uses.className}`,
-    "-enable-custom-resources=false",
+    `-enable-custom-resources=${customResources}`,
     "-enable-telemetry-reporting=false",
-    // No Ingress needs a Secret: only this namespace is asked for them, which no watched one is, so none is read.
-    "-watch-secret-namespace=$(POD_NAMESPACE)",
+    // Secrets are read in namespaces that are in both lists. Where all are served there is none such, and no Secret is read.
+    ...(secretNamespaces.length > 0
+      ? [`-watch-namespace=${served.join(",")}`, `-watch-secret-namespace=${secretNamespaces.join(",")}`]
+      : ["-watch-secret-namespace=$(POD_NAMESPACE)"]),
     `-leader-election-lock-name=${LEADER_LOCK}`,
     `-allow-empty-ingress-host=${allowEmptyHost}`,
     "-log-format=json",
@@ -345,18 +397,23 @@ function controllerArguments({ expose, allowEmptyHost }: IngressControllerArgs, 
 
 function createService(
   name: string,
-  { className, expose, loadBalancer }: IngressControllerArgs,
+  args: IngressControllerArgs,
   metadata: Metadata,
   labels: Labels,
   opts: pulumi.CustomResourceOptions,
 ) {
+  const { className, expose, loadBalancer } = args;
   const http = { name: "http", port: 80, targetPort: "http" };
   if (expose === "NodePort")
     return new k8s.core.v1.Service(
       name,
       {
         metadata: { ...metadata, name: NAME, labels, annotations: { "pulumi.com/skipAwait": "true" } },
-        spec: { type: "NodePort", selector: labels, ports: [http] },
+        spec: {
+          type: "NodePort",
+          selector: labels,
+          ports: portNames(args).map((port) => ({ name: port, port: PORTS[port], targetPort: port })),
+        },
       },
       opts,
     );
@@ -434,62 +491,3 @@ const COPY_CONFIGURATION: k8s.types.input.core.v1.Container = {
   securityContext: { ...CONFINED, capabilities: { drop: ["ALL"] } },
   volumeMounts: [{ name: "nginx-etc", mountPath: "/mnt/etc" }],
 };
-
-export interface RouteArgs {
-  namespace: pulumi.Input<string>;
-  className: pulumi.Input<string>;
-  /** One host has one Ingress: a second one on it would be rejected by the controller. */
-  host: string;
-  serviceName: pulumi.Input<string>;
-  port: number;
-  /**
-   * Requests that one client may make of the controller, with HostPort of each of its pods: each second, and at once above
-   * that. The rest is answered 429.
-   */
-  rateLimit?: { requestsPerSecond: number; burst: number };
-  /** Largest request body, as NGINX writes it. @default the controller's */
-  maxBodySize?: string;
-  /** `expose` of the class's controller: without a balancer the Ingress gets no address. @default LoadBalancer */
-  expose?: IngressControllerArgs["expose"];
-}
-
-/** Brings the requests of a host to a Service. */
-export class Route extends pulumi.ComponentResource {
-  constructor(name: string, args: RouteArgs, opts?: pulumi.ComponentResourceOptions) {
-    checkArgs([], { domain: args.host, ingress: { ...args, className: undefined } });
-    super("hobnob:platform:Route", name, {}, opts);
-    const { namespace, className, host, serviceName, port } = args;
-    const backend = { service: { name: serviceName, port: { number: port } } };
-    new k8s.networking.v1.Ingress(
-      name,
-      {
-        metadata: { namespace, annotations: routeAnnotations(args) },
-        spec: {
-          ingressClassName: className,
-          rules: [{ host, http: { paths: [{ path: "/", pathType: "Prefix", backend }] } }],
-        },
-      },
-      { parent: this },
-    );
-    this.registerOutputs();
-  }
-}
-
-/** https://docs.nginx.com/nginx-ingress-controller/configuration/ingress-resources/advanced-configuration-with-annotations/ */
-function routeAnnotations({ rateLimit, maxBodySize, expose = "LoadBalancer" }: RouteArgs): Record<string, string> {
-  return {
-    ...(maxBodySize !== undefined && { "nginx.org/client-max-body-size": maxBodySize }),
-    ...(rateLimit && {
-      "nginx.org/limit-req-rate": `${rateLimit.requestsPerSecond}r/s`,
-      "nginx.org/limit-req-burst": String(rateLimit.burst),
-      "nginx.org/limit-req-no-delay": "true",
-      // The client's address, which NGINX takes from X-Forwarded-For.
-      "nginx.org/limit-req-key": "$" + "{binary_remote_addr}",
-      "nginx.org/limit-req-zone-size": "10m",
-      "nginx.org/limit-req-reject-code": "429",
-      // Divided by the ready pods behind the controller's Service: without one each pod has the whole limit.
-      ...(expose !== "HostPort" && { "nginx.org/limit-req-scale": "true" }),
-    }),
-    ...(expose !== "LoadBalancer" && { "pulumi.com/skipAwait": "true" }),
-  };
-}

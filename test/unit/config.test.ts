@@ -630,6 +630,16 @@ const wrong: Wrong[] = [
     "pulumi config set --path 'hobnob:cluster.workerPools.workers.size' s-4vcpu-8gb",
   ],
   [
+    "namespaces that are served where all are",
+    (c) => {
+      c.ingress = { namespaces: ["shop"] };
+    },
+    "hobnob:ingress.namespaces",
+    '["shop"]',
+    "nothing while ingress.secretNamespaces is empty: then every namespace is served",
+    "pulumi config rm --path 'hobnob:ingress.namespaces'",
+  ],
+  [
     "a storage class that DigitalOcean has",
     (c) => {
       c.storage = { className: "do-block-storage-retain" };
@@ -1056,6 +1066,9 @@ describe("config", () => {
           replicas: 2,
           expose: "LoadBalancer",
           allowEmptyHost: false,
+          customResources: false,
+          namespaces: [],
+          secretNamespaces: [],
           maxBodySize: "1m",
           sizeUnit: 1,
         },

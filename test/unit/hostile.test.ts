@@ -10,7 +10,7 @@ import { Api } from "../../components/api";
 import { BlockStorage } from "../../components/blockStorage";
 import { Zone } from "../../components/dns";
 import { Elasticsearch } from "../../components/elasticsearch";
-import { IngressController, Route } from "../../components/ingress";
+import { IngressController } from "../../components/ingress";
 import { type Config, ConfigurationError, readConfig, schema, secretKeys } from "../../config";
 import { recordFigures } from "../figures";
 import { capture } from "./graph";
@@ -253,23 +253,6 @@ const components: { section: string; args: Args; make: (args: Args) => unknown }
       loadBalancer: balancer,
     },
     make: (args) => new IngressController("ingress", args),
-  },
-  {
-    section: "ingress",
-    args: {
-      namespace: "hobnob",
-      className: "nginx",
-      host: "shop.example.com",
-      serviceName: "shop",
-      port: 80,
-      rateLimit: { requestsPerSecond: 1, burst: 1 },
-    },
-    make: ({ className: _, ...args }) => new Route("route", { ...args, className: "nginx" }),
-  },
-  {
-    section: "domain",
-    args: "example.com",
-    make: (host) => new Route("route", { namespace: "a", className: "b", serviceName: "c", port: 80, host }),
   },
   {
     section: "domain",

@@ -1,21 +1,17 @@
 import assert from "node:assert/strict";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import {
-  fromController,
-  IngressController,
-  type IngressControllerArgs,
-  Route,
-  type RouteArgs,
-} from "../../components/ingress";
+import { fromController, IngressController, type IngressControllerArgs } from "../../components/ingress";
+import { Routes } from "../../components/routes";
+import { Platform } from "../../platform";
 import { type Captured, type CaptureOptions, capture, find, ofType, unwrap, waitsFor } from "./graph";
+import { platformStack } from "./platformOutputs";
 
 const DEPLOYMENT = "kubernetes:apps/v1:Deployment";
 const SERVICE = "kubernetes:core/v1:Service";
 const CONFIG_MAP = "kubernetes:core/v1:ConfigMap";
 const NAMESPACE = "kubernetes:core/v1:Namespace";
 const POLICY = "kubernetes:networking.k8s.io/v1:NetworkPolicy";
-const INGRESS = "kubernetes:networking.k8s.io/v1:Ingress";
 const INGRESS_CLASS = "kubernetes:networking.k8s.io/v1:IngressClass";
 const BALANCER = "service.beta.kubernetes.io/do-loadbalancer-";
 const LABELS = { "app.kubernetes.io/name": "nginx-ingress", "app.kubernetes.io/instance": "nginx" };
@@ -426,6 +422,148 @@ describe("ingress controller without a balancer", () => {
   });
 });
 
+describe("ingress controller with custom resources", () => {
+  const DEFINITION = "kubernetes:apiextensions.k8s.io/v1:CustomResourceDefinition";
+  const rules = async (changes: Changes) =>
+    find((await controller(changes)).graph, "kubernetes:rbac.authorization.k8s.io/v1:ClusterRole").inputs.rules;
+
+  it("must bring the kinds that the controller lists before it is ready, and start after them", async () => {
+    const { graph } = await controller({ customResources: true });
+    const deployment = find(graph, DEPLOYMENT);
+    assert.ok(deployment.inputs.spec.template.spec.containers[0].args.includes("-enable-custom-resources=true"));
+    const definitions = ofType(graph, DEFINITION);
+    for (const definition of definitions) assert.equal(waitsFor(graph, deployment, definition), true, definition.name);
+    const brief = definitions.map(({ inputs: { metadata, spec } }) => {
+      const { kind, plural, singular, listKind, shortNames } = spec.names;
+      assert.deepEqual(
+        [metadata.name, listKind, singular],
+        [`${plural}.${spec.group}`, `${kind}List`, kind.toLowerCase()],
+      );
+      return [
+        spec.group,
+        spec.scope,
+        kind,
+        plural,
+        shortNames.join(),
+        spec.versions.map((v: { name: string }) => v.name).join(),
+      ];
+    });
+    const group = "k8s.nginx.org";
+    assert.deepEqual(brief, [
+      [group, "Namespaced", "Policy", "policies", "pol", "v1"],
+      [group, "Namespaced", "TransportServer", "transportservers", "ts", "v1"],
+      [group, "Namespaced", "VirtualServer", "virtualservers", "vs", "v1"],
+      [group, "Namespaced", "VirtualServerRoute", "virtualserverroutes", "vsr", "v1"],
+    ]);
+    const anything = { type: "object", x_kubernetes_preserve_unknown_fields: true };
+    for (const { inputs } of definitions) {
+      const [{ served, storage, subresources, schema }] = inputs.spec.versions;
+      assert.deepEqual(
+        { served, storage, subresources },
+        { served: true, storage: true, subresources: { status: {} } },
+      );
+      assert.deepEqual(schema, {
+        openAPIV3Schema: { type: "object", properties: { spec: anything, status: anything } },
+      });
+    }
+  });
+
+  it("must read these kinds and write their status, and no more than without them else", async () => {
+    const kinds = ["virtualservers", "virtualserverroutes", "policies", "transportservers"];
+    assert.deepEqual(await rules({ customResources: true }), [
+      ...(await rules({})),
+      { apiGroups: ["k8s.nginx.org"], resources: kinds, verbs: ["get", "list", "watch"] },
+      { apiGroups: ["k8s.nginx.org"], resources: kinds.map((kind) => `${kind}/status`), verbs: ["update"] },
+    ]);
+  });
+
+  it("must not bring the kinds a second time to a cluster that has them", async () => {
+    const graph = await capture(() => {
+      new IngressController("ingress", controllerArgs({ customResources: true }));
+      const more = { className: "internal", customResources: true, definitions: "existing" } as const;
+      new IngressController("internal", controllerArgs(more));
+    });
+    assert.equal(ofType(graph, DEFINITION).length, 4);
+    const serve = ofType(graph, DEPLOYMENT).map((r) =>
+      r.inputs.spec.template.spec.containers[0].args.includes("-enable-custom-resources=true"),
+    );
+    assert.deepEqual(serve, [true, true]);
+  });
+
+  it("must tell routes what they may ask for", async () => {
+    const { made } = await controller({ expose: "NodePort", customResources: true, secretNamespaces: ["shop"] });
+    const { className, ...rest } = made.forRoutes;
+    assert.deepEqual(rest, { expose: "NodePort", customResources: true, secretNamespaces: ["shop"] });
+    assert.equal((await unwrap(pulumi.output(className))).value, "nginx");
+  });
+});
+
+describe("ingress controller that reads Secrets", () => {
+  const changes = { expose: "NodePort", secretNamespaces: ["shop", "blog"], namespaces: ["hobnob", "shop"] } as const;
+  const some = { ...changes, secretNamespaces: [...changes.secretNamespaces], namespaces: [...changes.namespaces] };
+
+  it("must read them in the namespaces that were named, by a right in each, before it starts", async () => {
+    const { graph } = await controller(some);
+    for (const namespace of ["shop", "blog"]) {
+      const name = `ingress-secrets-${namespace}`;
+      const role = find(graph, "kubernetes:rbac.authorization.k8s.io/v1:Role", name);
+      assert.deepEqual(role.inputs.metadata, { namespace });
+      assert.deepEqual(role.inputs.rules, [
+        { apiGroups: [""], resources: ["secrets"], verbs: ["get", "list", "watch"] },
+        { apiGroups: [""], resources: ["namespaces"], verbs: ["get"] },
+      ]);
+      const binding = find(graph, "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding", name);
+      assert.deepEqual(binding.inputs.subjects, [
+        { kind: "ServiceAccount", name: "ingress-0a1b2c3d", namespace: "nginx-ingress" },
+      ]);
+      assert.deepEqual([binding.inputs.metadata, binding.inputs.roleRef.kind], [{ namespace }, "Role"]);
+      assert.equal(waitsFor(graph, find(graph, DEPLOYMENT), binding), true);
+    }
+    const clusterRole = find(graph, "kubernetes:rbac.authorization.k8s.io/v1:ClusterRole").inputs;
+    assert.equal(JSON.stringify(clusterRole.rules).includes("secrets"), false);
+  });
+
+  it("must serve these, its own and the further namespaces by name, as it reads Secrets nowhere else", async () => {
+    const { args } = await container(some);
+    assert.deepEqual(
+      args.filter((argument: string) => argument.startsWith("-watch")),
+      ["-watch-namespace=$(POD_NAMESPACE),hobnob,shop,blog", "-watch-secret-namespace=shop,blog"],
+    );
+  });
+
+  it("must serve every namespace while it reads no Secret, whatever others are named", async () => {
+    const { args } = await container({ namespaces: ["hobnob"] });
+    assert.deepEqual(
+      args.filter((argument: string) => argument.startsWith("-watch")),
+      ["-watch-secret-namespace=$(POD_NAMESPACE)"],
+    );
+  });
+
+  for (const [expose, open] of [
+    ["LoadBalancer", ["http"]],
+    ["NodePort", ["http", "https"]],
+    ["HostPort", ["http", "https"]],
+  ] as const)
+    it(`must end TLS itself only where no balancer does (${expose})`, async () => {
+      const { graph } = await controller({ ...some, expose });
+      const policy = find(graph, POLICY, "ingress").inputs.spec.ingress;
+      assert.deepEqual(policy, [{ ports: open.map((port) => ({ protocol: "TCP", port })) }]);
+      const [{ ports }] = find(graph, DEPLOYMENT).inputs.spec.template.spec.containers;
+      const own = { http: 80, https: 443 };
+      const listed = open.map((name) => ({
+        name,
+        containerPort: own[name],
+        ...(expose === "HostPort" && { hostPort: own[name] }),
+      }));
+      assert.deepEqual(ports, [...listed, { name: "readiness", containerPort: 8081 }]);
+      if (expose === "NodePort")
+        assert.deepEqual(
+          find(graph, SERVICE).inputs.spec.ports,
+          open.map((name) => ({ name, port: own[name], targetPort: name })),
+        );
+    });
+});
+
 describe("second ingress controller", () => {
   it("must share no name with the first but those of its class", async () => {
     const graph = await capture(() => {
@@ -464,81 +602,34 @@ describe("second ingress controller", () => {
     assert.deepEqual({ ...labels, ...podSelector?.matchLabels }, labels);
   });
 
+  it("must be made by another stack too, of what the platform's contract tells, beside the first", async () => {
+    const of = (changes: object = {}) =>
+      capture(
+        () => {
+          const platform = new Platform("acme/hobnob/prod");
+          const provider = platform.provider("platform");
+          const loadBalancer = { name: "shop", sizeUnit: 1, vpcRange: platform.output("ingressProxyRange") };
+          const args = controllerArgs({ className: "shop", customResources: true, definitions: "existing" });
+          const { forRoutes } = new IngressController("shop", { ...args, loadBalancer }, { provider });
+          const paths = [{ serviceName: "shop", port: 80, canary: { serviceName: "newer", port: 80, weight: 10 } }];
+          const routes = { ...forRoutes, coveredHosts: [], namespace: "shop", hosts: ["shop.example.com"], paths };
+          new Routes("shop", routes, { provider });
+        },
+        { mocks: { resource: platformStack(changes) } },
+      );
+    const graph = await of();
+    assert.equal(find(graph, CONFIG_MAP).inputs.data["set-real-ip-from"], "10.10.0.0/20");
+    assert.equal(find(graph, "kubernetes:k8s.nginx.org/v1:VirtualServer").inputs.spec.ingressClassName, "shop");
+    const provider = find(graph, "pulumi:providers:kubernetes").urn;
+    const others = graph.filter((r) => r.type.startsWith("kubernetes:") && r.provider !== provider);
+    assert.deepEqual(others, []);
+    await assert.rejects(of({ ingressProxyRange: undefined }), /ingressProxyRange/);
+    await assert.rejects(of({ kubeconfig: undefined }), /kubeconfig/);
+  });
+
   it("must be known by its class and namespace", async () => {
     const { made } = await controller({ className: "internal" });
     const { value: className } = await unwrap(made.className);
     assert.deepEqual([className, made.namespace], ["internal", "nginx-ingress-internal"]);
-  });
-});
-
-describe("route", () => {
-  const routeArgs: RouteArgs = {
-    namespace: "hobnob",
-    className: "nginx",
-    host: "api.example.com",
-    serviceName: "backend",
-    port: 8080,
-  };
-  const ingress = async (changes: Partial<RouteArgs> = {}) => {
-    const graph = await capture(() => new Route("api", { ...routeArgs, ...changes }));
-    assert.equal(graph.length, 2);
-    return find(graph, INGRESS, "api").inputs;
-  };
-
-  it("must bring one host's requests to one Service, with no limit unless configured", async () => {
-    assert.deepEqual(await ingress(), {
-      apiVersion: "networking.k8s.io/v1",
-      kind: "Ingress",
-      metadata: { namespace: "hobnob", annotations: {} },
-      spec: {
-        ingressClassName: "nginx",
-        rules: [
-          {
-            host: "api.example.com",
-            http: {
-              paths: [
-                { path: "/", pathType: "Prefix", backend: { service: { name: "backend", port: { number: 8080 } } } },
-              ],
-            },
-          },
-        ],
-      },
-    });
-  });
-
-  it("must limit requests by the client's address, over all pods of the controller, with 429", async () => {
-    const { metadata } = await ingress({ rateLimit: { requestsPerSecond: 20, burst: 40 } });
-    assert.deepEqual(metadata.annotations, {
-      "nginx.org/limit-req-rate": "20r/s",
-      "nginx.org/limit-req-burst": "40",
-      "nginx.org/limit-req-no-delay": "true",
-      "nginx.org/limit-req-key": ["$", "{binary_remote_addr}"].join(""),
-      "nginx.org/limit-req-zone-size": "10m",
-      "nginx.org/limit-req-reject-code": "429",
-      "nginx.org/limit-req-scale": "true",
-    });
-  });
-
-  it("must limit the body's size where configured", async () => {
-    const { metadata } = await ingress({ maxBodySize: "8m" });
-    assert.deepEqual(metadata.annotations, { "nginx.org/client-max-body-size": "8m" });
-  });
-
-  for (const expose of ["NodePort", "HostPort"] as const)
-    it(`must not wait for an address that no controller gives (${expose})`, async () => {
-      const { metadata } = await ingress({ expose });
-      assert.deepEqual(metadata.annotations, { "pulumi.com/skipAwait": "true" });
-    });
-
-  it("must divide a limit by the controller's pods only where a Service counts them", async () => {
-    const scaled = async (expose: RouteArgs["expose"]) => {
-      const { metadata } = await ingress({ expose, rateLimit: { requestsPerSecond: 20, burst: 40 } });
-      assert.equal(metadata.annotations["nginx.org/limit-req-rate"], "20r/s");
-      return metadata.annotations["nginx.org/limit-req-scale"];
-    };
-    assert.deepEqual(
-      [await scaled("LoadBalancer"), await scaled("NodePort"), await scaled("HostPort")],
-      ["true", "true", undefined],
-    );
   });
 });

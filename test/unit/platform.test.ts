@@ -88,7 +88,8 @@ const promised: {
   }
     ? true
     : false;
-} = { 1: true, images: true, 2: true, registry: true };
+  secretNamespaces: Same<PlatformOutputs["ingressSecretNamespaces"], string[]>;
+} = { 1: true, images: true, 2: true, registry: true, secretNamespaces: true };
 
 describe("the contract", () => {
   const recorded = (version: number): OutputRecord => JSON.parse(readFileSync(recordFile(version), "utf8"));

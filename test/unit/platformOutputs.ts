@@ -25,6 +25,7 @@ export const platformOutputs: PlatformOutputs = {
   ingressNamespace: "nginx-ingress",
   ingressIpv6: "2001:db8::10",
   ingressCustomResources: true,
+  ingressSecretNamespaces: [],
   ingressExpose: "LoadBalancer",
   ingressProxyRange: "10.10.0.0/20",
   registry: { server: "docker.io", clusterServer: "docker.io", private: true, anonymous: false },
