@@ -3,6 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { INGRESS_REQUESTS } from "../capacity";
 import { checkArgs } from "../config";
 import { type ApiServerPolicy, allowApiServer, IDENTITY, identity } from "./apiServer";
+import { BALANCERS, type Balancer, type BalancerArgs, type BalancerKind, REDIRECT_PORT } from "./balancer";
 import { Namespace } from "./namespace";
 import { createDefinitions, definitionRules } from "./nginxDefinitions";
 import type { IngressClassArgs } from "./routes";
@@ -16,12 +17,8 @@ const IMAGE = "docker.io/nginx/nginx-ingress:5.5.4";
 /** Its fixed name in its namespace: the Service's is an argument of the controller, and what others address. */
 const NAME = "nginx-ingress";
 
-/** The balancer's health check takes 3 × 3 s to notice, so a pod serves on for longer than that after it was told to go. */
-const PRE_STOP_SECONDS = 20;
-/** Then NGINX lets open requests end, at most for this long. */
+/** After the balancer sends no more, NGINX lets open requests end, at most for this long. */
 const WORKER_SHUTDOWN_SECONDS = 30;
-
-const BALANCER = "service.beta.kubernetes.io/do-loadbalancer-";
 
 export interface IngressControllerArgs {
   /** Ingresses of this class are served; a second controller needs another one. */
@@ -34,16 +31,8 @@ export interface IngressControllerArgs {
   allowEmptyHost: boolean;
   /** Largest request body of Ingresses that set none, as NGINX writes it, such as `1m`. */
   maxBodySize: string;
-  loadBalancer: {
-    /** Name of the balancer in the account; with another class than `nginx`, the class is appended. */
-    name: string;
-    /** Nodes of the balancer, 1 to 200. */
-    sizeUnit: number;
-    /** Certificate with which the balancer ends TLS; without one there is no port 443. */
-    certificateName?: pulumi.Input<string>;
-    /** Addresses of the balancer: only these are believed about a client's address. Unset, no one is. */
-    vpcRange?: pulumi.Input<string>;
-  };
+  /** With another class than `nginx`, the class is appended to its name. `kind` is whose it is. @default digitalocean */
+  loadBalancer: BalancerArgs & { kind?: BalancerKind };
   /**
    * Pods without `backendLabels` that requests are brought to; the controller reaches no other. Ports are the pods' own, by
    * number. @default none
@@ -76,8 +65,10 @@ export interface IngressControllerArgs {
 /** An ingress controller of one class, and what brings traffic to it. Several can stand side by side. */
 export class IngressController extends pulumi.ComponentResource {
   readonly className: pulumi.Output<string>;
-  /** IPv4 address of the balancer; absent where there is none. */
+  /** IPv4 address of the balancer; absent where there is none, or it has a host name. */
   readonly address?: pulumi.Output<string>;
+  /** Host name of the balancer, where its addresses may change. */
+  readonly hostname?: pulumi.Output<string>;
   /** IPv6 address of the balancer; absent where there is none, undefined inside where the balancer has no such address. */
   readonly ipv6?: pulumi.Output<string | undefined>;
   /** Known without the namespace being there, so that who only names it doesn't wait for it. */
@@ -96,7 +87,11 @@ export class IngressController extends pulumi.ComponentResource {
     this.namespace = ofClass(NAME, className);
     const namespace = new Namespace(
       name,
-      { name: this.namespace, level: expose === "HostPort" ? "privileged" : undefined },
+      {
+        name: this.namespace,
+        labels: expose === "LoadBalancer" ? balancerOf(args).namespaceLabels : undefined,
+        level: expose === "HostPort" ? "privileged" : undefined,
+      },
       parent,
     );
     const metadata = { namespace: namespace.name };
@@ -162,9 +157,17 @@ export class IngressController extends pulumi.ComponentResource {
     if (expose !== "HostPort") {
       const service = createService(name, args, metadata, labels, parent);
       if (expose === "LoadBalancer") {
-        const addresses = service.status.apply((status) => status?.loadBalancer?.ingress?.map(({ ip }) => ip) ?? []);
-        this.address = addresses.apply((ips) => ips.find((ip) => ip?.includes(".")) ?? noAddress());
-        this.ipv6 = addresses.apply((ips) => ips.find((ip) => ip?.includes(":")));
+        const points = service.status.apply((status) => status?.loadBalancer?.ingress ?? []);
+        if (balancerOf(args).addressedBy === "hostname") {
+          this.hostname = points.apply(
+            (all) => all.find(({ hostname }) => hostname)?.hostname ?? noAddress("host name"),
+          );
+        } else {
+          this.address = points.apply(
+            (all) => all.find(({ ip }) => ip?.includes("."))?.ip ?? noAddress("IPv4 address"),
+          );
+          this.ipv6 = points.apply((all) => all.find(({ ip }) => ip?.includes(":"))?.ip);
+        }
       }
     }
 
@@ -204,9 +207,17 @@ function toBackend({ namespace, labels, ports }: NonNullable<IngressControllerAr
 }
 
 /** NGINX ends TLS itself only where it can read a certificate, and no balancer does. */
-const portNames = ({ expose, secretNamespaces = [] }: IngressControllerArgs): ("http" | "https")[] =>
-  secretNamespaces.length > 0 && expose !== "LoadBalancer" ? ["http", "https"] : ["http"];
-const PORTS = { http: 80, https: 443 };
+function portNames(args: IngressControllerArgs): (keyof typeof PORTS)[] {
+  const { expose, secretNamespaces = [] } = args;
+  if (redirects(args)) return ["http", "redirect"];
+  return secretNamespaces.length > 0 && expose !== "LoadBalancer" ? ["http", "https"] : ["http"];
+}
+
+const PORTS = { http: 80, https: 443, redirect: REDIRECT_PORT };
+
+/** A balancer that can't redirect plain HTTP brings it to a port of the controller that only does that. */
+const redirects = (args: IngressControllerArgs): boolean =>
+  args.expose === "LoadBalancer" && args.loadBalancer.certificateName !== undefined && !balancerOf(args).redirects;
 
 /** What two controllers must not share: a balancer of the same name would be taken over by the second. */
 const ofClass = (name: string, className: string) => (className === "nginx" ? name : `${name}-${className}`);
@@ -220,22 +231,19 @@ function rejectSharedHostPort({ expose, spread, replicas }: IngressControllerArg
 }
 
 /** A preview of a new balancer can't know its address; an update has waited for it. */
-function noAddress(): string {
+function noAddress(what: string): string {
   if (pulumi.runtime.isDryRun()) return pulumi.unknown as unknown as string;
-  throw new pulumi.RunError("The balancer has no IPv4 address; see: kubectl describe service --all-namespaces");
+  throw new pulumi.RunError(`The balancer has no ${what}; see: kubectl describe service --all-namespaces`);
 }
 
 /** https://docs.nginx.com/nginx-ingress-controller/configuration/global-configuration/configmap-resource/ */
-function nginxConfiguration({ maxBodySize, loadBalancer: { vpcRange } }: IngressControllerArgs) {
+function nginxConfiguration(args: IngressControllerArgs) {
+  const { maxBodySize, loadBalancer } = args;
   return {
     "client-max-body-size": maxBodySize,
     "server-tokens": "false",
     "worker-shutdown-timeout": `${WORKER_SHUTDOWN_SECONDS}s`,
-    ...(vpcRange !== undefined && {
-      "set-real-ip-from": vpcRange,
-      "real-ip-header": "X-Forwarded-For",
-      "real-ip-recursive": "true",
-    }),
+    ...balancerOf(args).nginx(loadBalancer),
   };
 }
 
@@ -333,7 +341,7 @@ function podSpec(args: IngressControllerArgs, labels: Labels, uses: PodUses): k8
         nodeTaintsPolicy: "Honor",
       },
     ],
-    terminationGracePeriodSeconds: PRE_STOP_SECONDS + WORKER_SHUTDOWN_SECONDS + 10,
+    terminationGracePeriodSeconds: balancerOf(args).drainSeconds + WORKER_SHUTDOWN_SECONDS + 10,
     securityContext: {
       runAsNonRoot: true,
       runAsUser: 101,
@@ -360,7 +368,7 @@ function podSpec(args: IngressControllerArgs, labels: Labels, uses: PodUses): k8
           { name: "readiness", containerPort: 8081 },
         ],
         readinessProbe: { httpGet: { path: "/nginx-ready", port: "readiness" }, periodSeconds: 1 },
-        lifecycle: { preStop: { sleep: { seconds: PRE_STOP_SECONDS } } },
+        lifecycle: { preStop: { sleep: { seconds: balancerOf(args).drainSeconds } } },
         resources: RESOURCES,
         securityContext: { ...CONFINED, capabilities: { drop: ["ALL"], add: ["NET_BIND_SERVICE"] } },
         volumeMounts: [
@@ -395,6 +403,10 @@ function controllerArguments(args: IngressControllerArgs, uses: PodUses) {
   ];
 }
 
+const balancerOf = ({
+  loadBalancer: { kind = "digitalocean" },
+}: Pick<IngressControllerArgs, "loadBalancer">): Balancer => BALANCERS[kind];
+
 function createService(
   name: string,
   args: IngressControllerArgs,
@@ -403,7 +415,8 @@ function createService(
   opts: pulumi.CustomResourceOptions,
 ) {
   const { className, expose, loadBalancer } = args;
-  const http = { name: "http", port: 80, targetPort: "http" };
+  const balancer = balancerOf(args);
+  const http = { name: "http", port: 80, targetPort: redirects(args) ? "redirect" : "http" };
   if (expose === "NodePort")
     return new k8s.core.v1.Service(
       name,
@@ -421,9 +434,15 @@ function createService(
   return new k8s.core.v1.Service(
     name,
     {
-      metadata: { ...metadata, name: NAME, labels, annotations: balancerAnnotations(className, loadBalancer) },
+      metadata: {
+        ...metadata,
+        name: NAME,
+        labels,
+        annotations: balancer.annotations({ ...loadBalancer, name: ofClass(loadBalancer.name, className) }),
+      },
       spec: {
         type: "LoadBalancer",
+        ...(balancer.loadBalancerClass !== undefined && { loadBalancerClass: balancer.loadBalancerClass }),
         selector: labels,
         // `Cluster` would show NGINX every peer as a node of the VPC, and so have it believe anyone's X-Forwarded-For.
         externalTrafficPolicy: "Local",
@@ -433,31 +452,10 @@ function createService(
     {
       ...opts,
       // The controller manager ignores a changed type. The name is fixed, here and at the balancer: the old one goes first.
-      replaceOnChanges: [`metadata.annotations["${BALANCER}type"]`],
+      replaceOnChanges: balancer.replacedBy.map((annotation) => `metadata.annotations["${annotation}"]`),
       deleteBeforeReplace: true,
     },
   );
-}
-
-/** https://github.com/digitalocean/digitalocean-cloud-controller-manager/blob/master/docs/controllers/services/annotations.md */
-function balancerAnnotations(
-  className: string,
-  { name, sizeUnit, certificateName }: IngressControllerArgs["loadBalancer"],
-) {
-  return {
-    [`${BALANCER}name`]: ofClass(name, className),
-    // The default, REGIONAL_NETWORK, works on packets: no TLS, no redirect, no X-Forwarded-For.
-    [`${BALANCER}type`]: "REGIONAL",
-    [`${BALANCER}size-unit`]: String(sizeUnit),
-    [`${BALANCER}protocol`]: "http",
-    // Else it writes its own A records for the certificate's names.
-    [`${BALANCER}disable-lets-encrypt-dns-records`]: "true",
-    ...(certificateName !== undefined && {
-      [`${BALANCER}tls-ports`]: "443",
-      [`${BALANCER}certificate-name`]: certificateName,
-      [`${BALANCER}redirect-http-to-https`]: "true",
-    }),
-  };
 }
 
 type Metadata = { namespace: pulumi.Output<string> };

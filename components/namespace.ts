@@ -104,6 +104,9 @@ export const TO_DNS: EgressRule = {
     // The address of a cache on each node, where a cluster has one.
     // Source: https://kubernetes.io/docs/tasks/administer-cluster/nodelocaldns/
     { ipBlock: { cidr: "169.254.20.10/32" } },
+    // EKS Auto Mode has it on each node and in no pod: policies can name the Service's address alone, which the cluster's
+    // range of Services decides. Source: https://github.com/aws/containers-roadmap/issues/2552
+    { ipBlock: { cidr: "172.20.0.10/32" } },
   ],
   ports: [
     { protocol: "UDP", port: 53 },
