@@ -167,7 +167,9 @@ async function respond(args: pulumi.runtime.MockResourceArgs, { preview, mocks }
 function computed({ type, name, inputs }: pulumi.runtime.MockResourceArgs): object {
   if (type.startsWith("kubernetes:")) {
     const metadata = { name: `${name}-0a1b2c3d`, namespace: "default", ...inputs.metadata };
-    const ingress = [{ ip: "203.0.113.10" }, { ip: "2001:db8::10" }];
+    const ingress = inputs.spec?.loadBalancerClass?.startsWith("eks.")
+      ? [{ hostname: "k8s-nginx.elb.eu-central-1.amazonaws.com" }]
+      : [{ ip: "203.0.113.10" }, { ip: "2001:db8::10" }];
     const balanced = inputs.spec?.type === "LoadBalancer" || type.endsWith(":Ingress");
     return { metadata, ...(balanced && { status: { loadBalancer: { ingress } } }) };
   }

@@ -633,3 +633,79 @@ describe("second ingress controller", () => {
     assert.deepEqual([className, made.namespace], ["internal", "nginx-ingress-internal"]);
   });
 });
+
+describe("ingress controller behind AWS's balancer", () => {
+  const AWS = "service.beta.kubernetes.io/aws-load-balancer-";
+  const ARN = "arn:aws:acm:eu-central-1:111122223333:certificate/0a1b";
+  const aws = (changes: Partial<IngressControllerArgs["loadBalancer"]> = {}): Changes => ({
+    loadBalancer: { kind: "aws", name: "hobnob-prod", vpcRange: undefined, ...changes },
+  });
+
+  it("must ask for one that is reached from outside, in every zone, and shows the client's address", async () => {
+    const { metadata, spec } = await inputs(SERVICE, aws({ certificateName: ARN }));
+    assert.deepEqual(metadata.annotations, {
+      [`${AWS}scheme`]: "internet-facing",
+      [`${AWS}nlb-target-type`]: "ip",
+      [`${AWS}attributes`]: "load_balancing.cross_zone.enabled=true",
+      [`${AWS}target-group-attributes`]: "preserve_client_ip.enabled=true",
+      [`${AWS}ssl-cert`]: ARN,
+      [`${AWS}ssl-ports`]: "443",
+    });
+    assert.equal(spec.loadBalancerClass, "eks.amazonaws.com/nlb");
+  });
+
+  it("must end TLS there, and redirect HTTP by the controller, as a balancer of packets can't", async () => {
+    const { spec } = await inputs(SERVICE, aws({ certificateName: ARN }));
+    assert.deepEqual(spec.ports, [
+      { name: "http", port: 80, targetPort: "redirect" },
+      { name: "https", port: 443, targetPort: "http" },
+    ]);
+    const { ports } = await container(aws({ certificateName: ARN }));
+    assert.deepEqual(ports[1], { name: "redirect", containerPort: 8088 });
+    const { data } = await inputs(CONFIG_MAP, aws({ certificateName: ARN }));
+    assert.equal(data["http-snippets"], "server { listen 8088; return 301 https://$host$request_uri; }");
+    assert.equal(data["redirect-to-https"], "true");
+    const policies = (await controller(aws({ certificateName: ARN }))).graph.filter(({ type }) => type === POLICY);
+    assert.deepEqual(policies.find(({ name }) => name === "ingress")?.inputs.spec.ingress, [
+      { ports: ["http", "redirect"].map((port) => ({ protocol: "TCP", port })) },
+    ]);
+  });
+
+  it("must serve plain HTTP alone without a certificate, and redirect nothing", async () => {
+    const { spec } = await inputs(SERVICE, aws());
+    assert.deepEqual(spec.ports, [{ name: "http", port: 80, targetPort: "http" }]);
+    assert.equal((await container(aws())).ports.length, 2);
+    assert.equal((await inputs(CONFIG_MAP, aws())).data["http-snippets"], undefined);
+  });
+
+  it("must believe no header about a client, whose own address it sees", async () => {
+    const { data } = await inputs(CONFIG_MAP, aws({ vpcRange: "10.30.0.0/16" }));
+    assert.deepEqual([data["set-real-ip-from"], data["real-ip-header"]], [undefined, undefined]);
+  });
+
+  it("must have a host name, and no address, which may change", async () => {
+    const { made } = await controller(aws());
+    assert.ok(made.hostname);
+    assert.equal((await unwrap(made.hostname)).value, "k8s-nginx.elb.eu-central-1.amazonaws.com");
+    assert.deepEqual([made.address, made.ipv6], [undefined, undefined]);
+    const preview = await controller(aws(), { preview: true });
+    assert.equal((await unwrap(preview.made.hostname ?? pulumi.output(""))).known, false);
+  });
+
+  it("must not count a pod as ready before the balancer does, and let each serve until it sends no more", async () => {
+    const { labels } = (await inputs(NAMESPACE, aws())).metadata;
+    assert.equal(labels["eks.amazonaws.com/pod-readiness-gate-inject"], "enabled");
+    const pod = await podSpec(aws());
+    assert.equal(pod.containers[0].lifecycle.preStop.sleep.seconds, 60);
+    assert.equal(pod.terminationGracePeriodSeconds, 100);
+  });
+
+  it("must replace the balancer where AWS can't change it, and nothing of DigitalOcean's", async () => {
+    const { graph } = await controller(aws());
+    assert.deepEqual(find(graph, SERVICE).replaceOnChanges, [
+      `metadata.annotations["${AWS}scheme"]`,
+      `metadata.annotations["${AWS}nlb-target-type"]`,
+    ]);
+    assert.doesNotMatch(JSON.stringify(graph.map((resource) => resource.inputs)), /do-loadbalancer/);
+  });
+});
