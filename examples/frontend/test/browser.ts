@@ -30,13 +30,13 @@ const FLAGS = [
 ];
 
 /** The machine's own Chromium, else one from an npm package; with a profile of its own that ends with it. */
-export async function openBrowser(): Promise<BrowserContext> {
+export async function openBrowser(flags: string[] = []): Promise<BrowserContext> {
   const { executablePath, env } = ofTheMachine() ?? (await ofThePackage());
   const profile = await mkdtemp(join(tmpdir(), "chromium-"));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath,
     env: { ...(process.env as Record<string, string>), ...env },
-    args: FLAGS,
+    args: [...FLAGS, ...flags],
     timeout: 60_000,
   });
   context.on("close", () => void rm(profile, { recursive: true, force: true }));

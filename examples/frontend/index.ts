@@ -1,0 +1,95 @@
+import { join } from "node:path";
+import * as pulumi from "@pulumi/pulumi";
+import { Platform } from "hobnob-platform";
+import { Records } from "hobnob-platform/components/dns";
+import { Image, PullSecret } from "hobnob-platform/components/image";
+import { Namespace } from "hobnob-platform/components/namespace";
+import { ofPlatform, Routes } from "hobnob-platform/components/routes";
+import { Service } from "hobnob-platform/components/service";
+import { readSettings } from "./settings";
+
+const PORT = 8080;
+/** What the server waits for its clients to move on, and 10 s more for the requests under way. */
+const DRAIN_SECONDS = 5;
+/** Seconds that resolvers may keep an address. */
+const TTL = 300;
+
+export = async () => {
+  const settings = readSettings();
+  const platform = new Platform(settings.platform);
+  const [registry, coveredHosts, zone, ipv6] = await Promise.all([
+    platform.value("registry"),
+    platform.value("coveredHosts"),
+    platform.value("zone"),
+    platform.value("ingressIpv6"),
+  ]);
+  const credentials = registry.private && "repository" in settings.image ? login(settings.image) : undefined;
+  const onCluster = { provider: platform.provider("platform") };
+
+  const apex = platform.output("domain");
+  const home = pulumi.interpolate`www.${apex}`;
+  const homeUrl = pulumi.interpolate`${coveredHosts.length > 0 ? "https" : "http"}://${home}`;
+
+  const { name: namespace } = new Namespace("frontend", { name: "frontend" }, onCluster);
+  const { server, clusterServer } = registry;
+  const image = new Image(
+    "site",
+    "image" in settings.image
+      ? settings.image
+      : { ...settings.image, server, clusterServer, context: join(__dirname, "site") },
+  );
+  const pullSecret =
+    credentials && new PullSecret("registry", { ...credentials, namespace, server: clusterServer }, onCluster);
+
+  // The browser asks the API, the server asks nobody.
+  const site = new Service(
+    "site",
+    {
+      namespace,
+      image: image.ref,
+      pullSecretName: pullSecret?.secretName,
+      replicas: settings.replicas,
+      spread: platform.output("spread"),
+      nodeSelector: platform.output("nodeSelector"),
+      ports: [{ name: "http", port: PORT, appProtocol: "http" }],
+      ingressClass: platform.output("ingressClass"),
+      env: {
+        API_URL: platform.output("apiUrl"),
+        PUBLIC_URL: homeUrl,
+        REDIRECT_HOST: apex,
+        PORT: String(PORT),
+        DRAIN_SECONDS: String(DRAIN_SECONDS),
+      },
+      startup: { httpGet: { path: "/healthz", port: "http" }, periodSeconds: 1, failureThreshold: 30 },
+      readiness: { httpGet: { path: "/readyz", port: "http" }, periodSeconds: 5 },
+      liveness: { httpGet: { path: "/healthz", port: "http" }, periodSeconds: 10, timeoutSeconds: 5 },
+      stopSeconds: DRAIN_SECONDS + 15,
+      memory: "96Mi",
+      cpu: "20m",
+    },
+    onCluster,
+  );
+
+  const paths = [{ serviceName: site.serviceName, port: PORT }];
+  new Routes("site", { ...ofPlatform(platform), namespace, hosts: [home, apex], paths }, onCluster);
+
+  if (zone)
+    new Records("records", {
+      domain: zone,
+      hosts: ["www", "@"],
+      address: platform.output("ingressAddress"),
+      ...(ipv6 && { ipv6 }),
+      ttl: TTL,
+      records: [],
+    });
+
+  return { url: homeUrl, namespace, serviceName: site.serviceName };
+};
+
+function login({ username, password }: { username?: string; password?: pulumi.Output<string> }) {
+  if (username !== undefined && password !== undefined) return { username, password };
+  throw new pulumi.RunError(
+    "The platform's registry is private, but the stack has no user and password for it; allowed: both\n" +
+      "  command: pulumi config set frontend:registryUsername <user>; pulumi config set --secret frontend:registryPassword",
+  );
+}
