@@ -5,7 +5,9 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   ApiException,
+  ApiextensionsV1Api,
   CoreV1Api,
+  CustomObjectsApi,
   KubeConfig,
   NetworkingV1Api,
   StorageV1Api,
@@ -14,6 +16,8 @@ import {
   type V1Service,
   type V1StorageClass,
 } from "@kubernetes/client-node";
+import { IngressController } from "../../components/ingress";
+import { Routes, type RoutesArgs } from "../../components/routes";
 import type {
   AccountCertificate,
   AccountForControllers,
@@ -27,6 +31,7 @@ import { startControllers } from "../../local/account/controllers/index";
 import { createNode, deleteNode, type NodeRequest } from "../../local/account/controllers/nodes";
 import { mergePatch } from "../../local/account/controllers/watch";
 import { adminKubeconfig, createCluster, deleteCluster, holdAnnotation } from "../../local/cluster";
+import { type Captured, capture, ofType } from "../unit/graph";
 
 const prefix = "service.beta.kubernetes.io/do-loadbalancer-";
 const driver = "dobs.csi.digitalocean.com";
@@ -125,6 +130,8 @@ describe("in-cluster controllers", function () {
   let core: CoreV1Api;
   let storage: StorageV1Api;
   let networking: NetworkingV1Api;
+  let definitions: ApiextensionsV1Api;
+  let custom: CustomObjectsApi;
 
   // What is refused is read from the events.
   const start = () =>
@@ -144,6 +151,8 @@ describe("in-cluster controllers", function () {
     core = config.makeApiClient(CoreV1Api);
     storage = config.makeApiClient(StorageV1Api);
     networking = config.makeApiClient(NetworkingV1Api);
+    definitions = config.makeApiClient(ApiextensionsV1Api);
+    custom = config.makeApiClient(CustomObjectsApi);
     controllers = start();
     await Promise.all([1, 2].map((number) => createNode(adminKubeconfig(), droplet(number))));
   });
@@ -740,6 +749,156 @@ describe("in-cluster controllers", function () {
       await createIngress("own", "own.example.com");
       await ingressAddresses("own");
       assert.equal((await ingress("foreign")).status?.loadBalancer?.ingress, undefined);
+    });
+  });
+
+  describe("virtual servers", () => {
+    const controllerArgs = ["-ingress-class=nginx", "-report-ingress-status", "-external-service=nginx-ingress"];
+    const kinds = { group: "k8s.nginx.org", version: "v1", namespace: "default" };
+    const shop = { serviceName: "shop", port: 80 };
+    const newer = { serviceName: "shop-canary", port: 80 };
+
+    /** The API server's own client has no type for what was captured. */
+    // biome-ignore lint/suspicious/noExplicitAny: see above
+    const body = ({ name, inputs }: Captured): any => ({ ...inputs, metadata: { name, ...inputs.metadata } });
+
+    const createServer = (name: string, host: string) =>
+      custom.createNamespacedCustomObject({
+        ...kinds,
+        plural: "virtualservers",
+        body: {
+          apiVersion: "k8s.nginx.org/v1",
+          kind: "VirtualServer",
+          metadata: { name },
+          spec: { ingressClassName: "nginx", host },
+        },
+      });
+    const statusOf = async (name: string) =>
+      (await custom.getNamespacedCustomObject({ ...kinds, plural: "virtualservers", name })).status;
+
+    /** Serves the class from now on, alone. */
+    const serve = async (name: string, ...more: string[]) => {
+      const { items } = await core.listNamespacedPod({ namespace: "default", labelSelector: "serves=nginx" });
+      const before = [...items.map((pod) => pod.metadata?.name ?? ""), "allowing"];
+      for (const pod of before)
+        await core.deleteNamespacedPod({ namespace: "default", name: pod }).catch((error) => {
+          if (!isStatus(404)(error)) throw error;
+        });
+      const metadata = { labels: { serves: "nginx" } };
+      await core.createNamespacedPod({
+        namespace: "default",
+        body: podOf(name, {}, metadata, undefined, [...controllerArgs, ...more]),
+      });
+    };
+
+    before(async () => {
+      const graph = await capture(
+        () =>
+          new IngressController("ingress", {
+            className: "captured",
+            replicas: 1,
+            expose: "NodePort",
+            allowEmptyHost: false,
+            maxBodySize: "1m",
+            customResources: true,
+            apiServer: "ports",
+            spread: "soft",
+            loadBalancer: { name: "captured", sizeUnit: 1 },
+            workers: [],
+          }),
+      );
+      const made = ofType(graph, "kubernetes:apiextensions.k8s.io/v1:CustomResourceDefinition");
+      for (const definition of made)
+        await definitions.createCustomResourceDefinition({ body: body(definition), fieldValidation: "Strict" });
+      for (const { inputs } of made)
+        await eventually(async () => {
+          const { status } = await definitions.readCustomResourceDefinition({ name: inputs.metadata.name });
+          return status?.conditions?.some(({ type, status: is }) => type === "Established" && is === "True");
+        });
+    });
+
+    it("must be taken in as routes yield them, Ingresses and Policies too, without a field that is not known", async () => {
+      const common = { namespace: "default", className: "nobody", coveredHosts: [], secretNamespaces: ["default"] };
+      const more: Partial<RoutesArgs> = {
+        rateLimit: { requestsPerSecond: 1, burst: 2 },
+        maxBodySize: "8m",
+        stickySession: { cookie: "pod", expires: "1h" },
+        basicAuth: { secretName: "users", realm: "Shop" },
+        defaultBackend: shop,
+        tls: { secretName: "certificate" },
+        expose: "NodePort",
+      };
+      const canary = {
+        ...newer,
+        weight: 10,
+        header: { name: "X-Canary", value: "yes" },
+        cookie: { name: "c", value: "1" },
+      };
+      const graph = await capture(() => {
+        const paths = [
+          { ...shop, path: "/a/", rewrite: "/" },
+          { serviceName: "b", port: 80, path: "/b", pathType: "Exact" as const },
+        ];
+        new Routes("plain", { ...common, hosts: ["plain.example.com"], paths: [shop] });
+        new Routes("full", { ...common, ...more, hosts: ["full.example.com", "*.full.example.com"], paths });
+        new Routes("any", { ...common, paths: [shop] });
+        const redirect = { url: "https://example.com", code: 301 };
+        const split = [
+          { ...shop, path: "/a/", rewrite: "/", canary },
+          { path: "/old", redirect },
+        ];
+        new Routes("split", { ...common, ...more, customResources: true, hosts: ["split.example.com"], paths: split });
+      });
+      const strict = { namespace: "default", fieldValidation: "Strict" };
+      for (const ingress of ofType(graph, "kubernetes:networking.k8s.io/v1:Ingress"))
+        await networking.createNamespacedIngress({ ...strict, body: body(ingress) });
+      const others = graph.filter(({ type }) => type.startsWith("kubernetes:k8s.nginx.org"));
+      for (const other of others) {
+        const plural = other.type.endsWith("Policy") ? "policies" : "virtualservers";
+        await custom.createNamespacedCustomObject({ ...kinds, plural, body: body(other), ...strict });
+      }
+      assert.deepEqual([graph.length, others.length], [4 + 3 + 3, 3]);
+      const { spec } = await custom.getNamespacedCustomObject({ ...kinds, plural: "virtualservers", name: "split" });
+      assert.deepEqual(spec, others.find(({ type }) => type.endsWith("VirtualServer"))?.inputs.spec);
+    });
+
+    it("must have the balancer's address, and share hosts with Ingresses by age", async () => {
+      await serve("serving");
+      await createServer("shop", "shop.example.com");
+      const balancer = balancerNamed("nginx-ingress");
+      const status = await eventually(() => statusOf("shop"));
+      assert.equal(status.state, "Valid");
+      const addresses = [balancer.ip, balancer.ipv6].map((ip) => ({ ip, ports: "[80,443]" }));
+      assert.deepEqual(status.externalEndpoints, addresses);
+      await sleep(1000); // creation is timed to the second
+      await createIngress("late", "shop.example.com");
+      assert.equal((await eventOf("Ingress", "late", "Rejected")).message, "All hosts are taken by other resources");
+      await createServer("own-late", "own.example.com");
+      const late = await eventually(() => statusOf("own-late"));
+      assert.deepEqual(
+        [late.state, late.reason, late.message],
+        ["Warning", "Rejected", "Host is taken by another resource"],
+      );
+    });
+
+    it("must be nothing to a controller without custom resources, whose Ingresses have their hosts", async () => {
+      await serve("plain", "-enable-custom-resources=false");
+      assert.equal((await ingressAddresses("late")).length, 2);
+      await createServer("ignored", "ignored.example.com");
+      await sleep(500);
+      assert.equal(await statusOf("ignored"), undefined);
+    });
+
+    it("must be served in the namespaces that the controller serves, and so must Ingresses", async () => {
+      await serve("elsewhere", "-watch-namespace=shop,blog");
+      await createIngress("unserved", "unserved.example.com");
+      await createServer("unserved", "unserved-too.example.com");
+      await sleep(500);
+      assert.equal((await ingress("unserved")).status?.loadBalancer?.ingress, undefined);
+      assert.equal(await statusOf("unserved"), undefined);
+      await serve("here", "-watch-namespace=$(POD_NAMESPACE),shop");
+      assert.equal((await ingressAddresses("unserved")).length, 2);
+      assert.equal((await eventually(() => statusOf("unserved"))).state, "Valid");
     });
   });
 

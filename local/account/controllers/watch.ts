@@ -1,7 +1,9 @@
 import { createHash } from "node:crypto";
 import {
   ApiException,
+  ApiextensionsV1Api,
   CoreV1Api,
+  CustomObjectsApi,
   type KubeConfig,
   type KubernetesListObject,
   type KubernetesObject,
@@ -34,6 +36,8 @@ export class Cluster {
   readonly core: CoreV1Api;
   readonly storage: StorageV1Api;
   readonly networking: NetworkingV1Api;
+  readonly definitions: ApiextensionsV1Api;
+  readonly customObjects: CustomObjectsApi;
   private readonly ends: Array<() => void | Promise<void>> = [];
   private readonly eventCounts = new Map<string, number>();
   private stopped = false;
@@ -46,6 +50,8 @@ export class Cluster {
     this.core = config.makeApiClient(CoreV1Api);
     this.storage = config.makeApiClient(StorageV1Api);
     this.networking = config.makeApiClient(NetworkingV1Api);
+    this.definitions = config.makeApiClient(ApiextensionsV1Api);
+    this.customObjects = config.makeApiClient(CustomObjectsApi);
   }
 
   /** @param changed called for each object at the start, and then for each that is added, changed or deleted. */
