@@ -25,6 +25,7 @@ const programs: Program[] = [
   { repository: backendRepository, source: "app/api" },
   { repository: "hobnob/frontend-site", source: "examples/frontend/site" },
   { repository: "hobnob/crawler", source: "examples/crawler/program" },
+  { repository: "hobnob/kubia-program", source: "examples/kubia/program" },
 ];
 
 const MEBIBYTE = 2 ** 20;
