@@ -35,7 +35,8 @@ export function refuse(name: string, violations: ArgViolation[]): void {
 /** What may be an output, with its defaults. */
 export const inputsOf = (args: RoutesArgs) => ({
   hosts: args.hosts ?? [],
-  namespace: args.namespace,
+  // Else no rule asks for it, and a preview shows the hosts before the namespace is there.
+  namespace: args.tls || args.basicAuth ? args.namespace : undefined,
   coveredHosts: args.coveredHosts,
   expose: args.expose ?? "LoadBalancer",
   customResources: args.customResources ?? false,
@@ -76,6 +77,9 @@ export function needsVirtualServer({ paths }: Pick<RoutesArgs, "paths">): string
 export function violationsOf(args: JudgedArgs): ArgViolation[] {
   const { paths, defaultBackend } = args;
   const found = [
+    ...matching("namespace", args.namespace, LABEL, "the name of a namespace"),
+    ...matching("className", args.className, SUBDOMAIN, "the name of an ingress class"),
+    ...matching("expose", args.expose, /^(LoadBalancer|NodePort|HostPort)$/, "LoadBalancer, NodePort, HostPort"),
     ...hostViolations(args),
     ...expect("paths", paths, paths.length > 0, 'at least one, such as { path: "/", serviceName, port }'),
     ...paths.flatMap((path, i) => pathViolations(path, `paths[${i}]`, paths.slice(0, i))),
@@ -116,15 +120,16 @@ const whole = (arg: string, given: unknown, min: number, max: number) =>
         `a whole number from ${min} to ${max}`,
       );
 
+const LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 const SERVICE = /^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/;
 const SUBDOMAIN = /^(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 /** RFC 1738's without a query, and without what the API server refuses in a path. */
 const PATH = /^(?!.*(\/\/|\/\.{1,2}(\/|$)|%2[fF]))\/[\w.~!*'():@&=+,/%-]{0,1000}$/;
 const TOKEN = /^[A-Za-z0-9-]{1,100}$/;
 const COOKIE = /^\w{1,100}$/;
-/** An exclamation mark at the front would mean any other value. */
-const VALUE = /^(?!!)[ !#-[\]-~]{1,500}$/;
-const REALM = /^[ !#%-[\]-~]{1,200}$/;
+/** The controller takes more, and understands some of it: an exclamation mark at the front means any other value. */
+const VALUE = /^[\w.:/@=+,~%-]{1,500}$/;
+const REALM = /^[\w .,:'@()/-]{1,200}$/;
 const URL_WITH_VARIABLES = /^(https?|\$\{scheme\}):\/\/([\w.~:/?#@!&'()*+,=%-]|\$\{(host|request_uri|scheme)\})+$/;
 
 /** Whether a certificate of these names is for the host: a wildcard is for one label, and for a wildcard host itself. */
@@ -148,7 +153,7 @@ function hostViolations({ hosts, coveredHosts = [], tls }: JudgedArgs): ArgViola
         arg,
         host,
         covered,
-        `what the certificate of the platform covers: ${coveredHosts.join(", ")}; more by hobnob:tls.hosts of the platform's configuration`,
+        `what the certificate of the platform covers: ${show(coveredHosts)}; more by hobnob:tls.hosts of the platform's configuration`,
       ),
     ];
   });
@@ -172,7 +177,11 @@ function serviceViolations(
   pathType: string,
 ): ArgViolation[] {
   const { rewrite, canary } = to;
-  const alike = rewrite === undefined || pathType === "Exact" || rewrite.endsWith("/") === path.endsWith("/");
+  const alike =
+    typeof rewrite !== "string" ||
+    typeof path !== "string" ||
+    pathType === "Exact" ||
+    rewrite.endsWith("/") === path.endsWith("/");
   return [
     ...backendViolations(to, arg),
     ...matching(`${arg}.rewrite`, rewrite, PATH, "a path that begins with /, e.g. /"),
@@ -205,7 +214,7 @@ const backendViolations = ({ serviceName, port }: Backend, arg: string): ArgViol
 
 function canaryViolations(canary: Canary, arg: string): ArgViolation[] {
   const { weight, header, cookie } = canary;
-  const value = 'a value without " and \\, and without ! at its front';
+  const value = "letters, digits and . _ : / @ = + , ~ % -";
   return [
     ...backendViolations(canary, arg),
     ...expect(
@@ -272,11 +281,15 @@ function secretViolations(args: JudgedArgs): ArgViolation[] {
     ...secret("basicAuth", basicAuth),
     ...expect("tls", tls, !tls || expose !== "LoadBalancer", "nothing where the class has a balancer, which ends TLS"),
     ...expect("hosts", hosts, !tls || hosts.length > 0, "at least one host, as tls is given"),
-    ...matching("basicAuth.realm", basicAuth?.realm, REALM, 'printable characters without ", $ and \\'),
+    ...matching("basicAuth.realm", basicAuth?.realm, REALM, "letters, digits, spaces and . , : ' @ ( ) / _ -"),
   ];
 }
 
 function redirectViolations({ redirectToHttps, tls, coveredHosts }: JudgedArgs): ArgViolation[] {
   const nobody = redirectToHttps === true && !tls && coveredHosts?.length === 0;
-  return expect("redirectToHttps", redirectToHttps, !nobody, "false, as neither a certificate nor tls ends HTTPS");
+  const isFlag = redirectToHttps === undefined || typeof redirectToHttps === "boolean";
+  return [
+    ...expect("redirectToHttps", redirectToHttps, isFlag, "true or false"),
+    ...expect("redirectToHttps", redirectToHttps, !nobody, "false, as neither a certificate nor tls ends HTTPS"),
+  ];
 }

@@ -15,7 +15,7 @@ export interface Backend {
 export interface Canary extends Backend {
   /** Percent of the requests, 1 to 99. One client's requests are spread over both: with `cookie` they needn't be. */
   weight?: number;
-  /** A header with exactly this value, without `"` and `\`. */
+  /** A header with exactly this value. */
   header?: { name: string; value: string };
   /** A cookie with exactly this value; its name is of letters, digits and `_`. */
   cookie?: { name: string; value: string };

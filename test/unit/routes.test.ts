@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
+import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
+import fc from "fast-check";
 import { isCovered } from "../../components/routeRules";
 import { ofPlatform, Routes, type RoutesArgs } from "../../components/routes";
 import { Platform } from "../../platform";
 import { type CaptureOptions, capture, find, ofType, unwrap } from "./graph";
+import { HOSTILE, tainted } from "./hostile";
 import { platformStack } from "./platformOutputs";
 
 const INGRESS = "kubernetes:networking.k8s.io/v1:Ingress";
@@ -188,6 +191,22 @@ describe("routes by an Ingress", () => {
     assert.deepEqual(await scaled("HostPort"), [undefined, "true"]);
     assert.deepEqual(await scaled(pulumi.output("HostPort" as const)), ["false", "true"]);
     assert.deepEqual(await scaled(pulumi.output("LoadBalancer" as const)), ["true", "false"]);
+  });
+
+  it("must show its hosts in a preview before the namespace is there", async () => {
+    const hosts = async (changes: Partial<RoutesArgs> = {}) => {
+      const graph = await capture(
+        () => {
+          const { metadata } = new k8s.core.v1.Namespace("shop");
+          new Routes("shop", { ...routesArgs(changes), namespace: metadata.name });
+        },
+        { preview: true },
+      );
+      return find(graph, INGRESS).inputs.spec.rules.map(({ host }: { host: string }) => host);
+    };
+    assert.deepEqual(await hosts(), ["shop.example.com"]);
+    const asks = { basicAuth: { secretName: "users" }, secretNamespaces: ["shop"] };
+    assert.notDeepEqual(await hosts(asks), ["shop.example.com"], "whether it is refused is not known yet");
   });
 
   it("must be the Ingress that the component Route made before", async () => {
@@ -375,8 +394,7 @@ describe("routes and the certificate", () => {
 
   it("must refuse a host that the platform's certificate does not cover, now or as soon as it is known", async () => {
     const coveredHosts = ["api.example.com", "*.shop.example.com"];
-    const allowed =
-      "what the certificate of the platform covers: api.example.com, *.shop.example.com; more by hobnob:tls.hosts of the platform's configuration";
+    const allowed = `what the certificate of the platform covers: ["api.example.com","*.shop.example.com"]; more by hobnob:tls.hosts of the platform's configuration`;
     const expected = { "hosts[0]": `"shop.example.com" | ${allowed}` };
     assert.deepEqual(await refusal({ coveredHosts }), expected);
     assert.deepEqual(await refusal({ coveredHosts: pulumi.output(coveredHosts) }), expected);
@@ -534,5 +552,74 @@ describe("refused routes", () => {
         (r) => r.urn,
       );
     assert.deepEqual(await names(true), await names(false));
+  });
+
+  /** Every arg that is a plain value, as `Routes` by an Ingress and by a VirtualServer. */
+  const canary = {
+    ...newer,
+    weight: 10,
+    header: { name: "X-Canary", value: "yes" },
+    cookie: { name: "c", value: "1" },
+  };
+  const whole = (custom: boolean) => ({
+    namespace: "shop",
+    className: "nginx",
+    coveredHosts: [],
+    secretNamespaces: ["shop"],
+    expose: "NodePort",
+    customResources: custom,
+    hosts: ["shop.example.com"],
+    paths: [
+      { ...shop, path: "/a/", pathType: "Prefix", rewrite: "/b/", ...(custom && { canary }) },
+      ...(custom ? [{ path: "/old", redirect: { url: "https://example.com/", code: 301 } }] : []),
+    ],
+    defaultBackend: { serviceName: "front", port: 80 },
+    tls: { secretName: "certificate" },
+    redirectToHttps: true,
+    rateLimit: { requestsPerSecond: 20, burst: 40 },
+    maxBodySize: "8m",
+    stickySession: { cookie: "pod", expires: "1h" },
+    basicAuth: { secretName: "users", realm: "Shop" },
+  });
+  type Bag = Record<string, unknown>;
+  const leaves = (value: unknown, path: string[] = []): string[][] =>
+    typeof value === "object" && value !== null
+      ? Object.entries(value).flatMap(([key, member]) => leaves(member, [...path, key]))
+      : [path];
+  const at = (args: unknown, path: string[]) => path.reduce<unknown>((value, key) => (value as Bag)[key], args);
+  const thrown = fc.boolean().chain((custom) =>
+    // The certificate's names and the namespaces are the contract's.
+    fc
+      .constantFrom(
+        ...leaves(whole(custom)).filter(([first]) => !/^(secretNamespaces|customResources)$/.test(first ?? "")),
+      )
+      .chain((path) =>
+        fc.record({
+          custom: fc.constant(custom),
+          path: fc.constant(path),
+          value: fc.oneof(HOSTILE, tainted(fc.constant(at(whole(custom), path)))),
+        }),
+      ),
+  );
+  /** Of what the controller writes into NGINX's configuration, nothing that could end a directive or a text. */
+  const HARMLESS = /^([^;{}"\\\p{C}]|\$\{(binary_remote_addr|host|scheme|request_uri)\}|;(?=serviceName=))*$/u;
+
+  it("must be refused clearly, or be nothing but what was asked for, whatever is thrown at them", async () => {
+    let refusals = 0;
+    const judge = async ({ custom, path, value }: { custom: boolean; path: string[]; value: unknown }) => {
+      const args = structuredClone(whole(custom));
+      (at(args, path.slice(0, -1)) as Bag)[path.at(-1) ?? ""] = value;
+      try {
+        const graph = await capture(() => new Routes("shop", args as RoutesArgs));
+        for (const { inputs } of graph)
+          for (const leaf of leaves(inputs)) assert.match(String(at(inputs, leaf)), HARMLESS, leaf.join("."));
+      } catch (error) {
+        if (!pulumi.RunError.isInstance(error)) throw error;
+        refusals++;
+        assert.match(error.message, /^[ -~\n…]{1,3000}$/);
+      }
+    };
+    await fc.assert(fc.asyncProperty(thrown, judge), { numRuns: 300 });
+    assert.ok(refusals > 200, `${refusals} refusals`);
   });
 });
