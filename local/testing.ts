@@ -5,6 +5,7 @@ import { cloneDirectory } from "./paths";
 const specs = [
   "test/unit/**/*.test.ts",
   "examples/*/test/**/*.test.ts",
+  "templates/*/test/**/*.test.ts",
   "test/verify/**/*.test.ts",
   "test/checkers/**/*.test.ts",
   "test/app/**/*.test.ts",
