@@ -317,7 +317,7 @@ export function catalogue(): Record<ToolName, Origin> {
   const gitHub = "https://github.com";
 
   const pulumi = (() => {
-    const version = packageJson.dependencies["@pulumi/pulumi"];
+    const version = packageJson.devDependencies["@pulumi/pulumi"];
     const archive = `https://get.pulumi.com/releases/sdk/pulumi-v${version}-${os}-${process.arch}.tar.gz`;
     const members = { pulumi: "pulumi/pulumi", "pulumi-language-nodejs": "pulumi/pulumi-language-nodejs" };
     const checksums = `https://get.pulumi.com/releases/sdk/pulumi-${version}-checksums.txt`;
