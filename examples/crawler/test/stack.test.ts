@@ -111,7 +111,10 @@ describe("crawler's stack", () => {
     const graph = await graphOf();
     const [worker] = podOf(graph, DEPLOYMENT, "worker").containers;
     assert.deepEqual(worker.args, ["worker", "--podip=$(MY_POD_IP)"]);
-    assert.deepEqual(worker.env, [{ name: "MY_POD_IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } }]);
+    assert.deepEqual(worker.env, [
+      { name: "CONFIG_FILE", value: "/app/config/config.toml" },
+      { name: "MY_POD_IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } },
+    ]);
     assert.deepEqual(
       worker.ports.map((port: { containerPort: number }) => port.containerPort),
       [8080, 9090],
