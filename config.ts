@@ -406,6 +406,14 @@ export const schema = z.strictObject({
       security: flag(
         "TLS between the nodes and to their clients, and a password for each client; without it a NetworkPolicy is the only guard. Switching it on or off later stops the whole cluster: see docs/operations.md.",
       ).default(false),
+      clientNamespaces: z
+        .array(kubernetesName("A namespace.", "shop"))
+        .meta({
+          description:
+            'Namespaces of other stacks whose pods with the label `hobnob/elasticsearch-client: "true"` may reach it; with `security` they also need a user that its operator makes.',
+          allowed: "a list of namespaces",
+        })
+        .default([]),
       passwordGenerations: key(
         z
           .array(count("A generation.", 1, 1_000_000))

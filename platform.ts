@@ -60,7 +60,7 @@ export const contract = z.object({
   elasticsearchUrl: output(
     1,
     z.string(),
-    "Inside the cluster: `http://elasticsearch.<namespace>.svc:9200`, or `https` with its security. Only the API's pods reach it.",
+    "Inside the cluster: `http://elasticsearch.<namespace>.svc:9200`, or `https` with its security. It is reached by the API's pods, and by pods with the label `hobnob/elasticsearch-client: \"true\"` of the namespaces that `elasticsearch.clientNamespaces` of the platform's configuration names; their own policies let them out with `toElasticsearch` of `hobnob-platform/components/elasticsearch`.",
   ),
   elasticsearchCa: output(
     1,

@@ -35,6 +35,8 @@ export interface ElasticsearchArgs {
   nodeSelector?: Record<string, string>;
   /** Labels of the pods in the namespace that may reach port 9200; nobody else may. */
   clients: Record<string, string>[];
+  /** Other namespaces, whose pods with the labels `ELASTICSEARCH_CLIENT` may reach it too. @default none */
+  clientNamespaces?: string[];
   /** How a policy names the API server, which the first node asks once whether it may form the cluster. */
   apiServer: ApiServerPolicy;
   /** Where snapshots go. @default none can be taken */
@@ -62,6 +64,9 @@ export interface SnapshotStore {
  * test/local/elasticsearch.test.ts.
  */
 export const ELASTICSEARCH_IMAGE = "docker.elastic.co/elasticsearch/elasticsearch:9.5.3";
+
+/** On the pods of other stacks that may reach Elasticsearch, in a namespace that the platform's configuration names. */
+export const ELASTICSEARCH_CLIENT = { "hobnob/elasticsearch-client": "true" };
 
 export const ELASTICSEARCH_LABELS = { "app.kubernetes.io/name": "elasticsearch" };
 const NAME = "elasticsearch";
@@ -551,14 +556,32 @@ function antiAffinity(spread: ElasticsearchArgs["spread"]): k8s.types.input.core
     : { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 100, podAffinityTerm: term }] };
 }
 
+/** Lets pods of another stack reach Elasticsearch, if the platform lets them in; for a Service's `to`. */
+export const toElasticsearch = (
+  namespace: pulumi.Input<string>,
+): k8s.types.input.networking.v1.NetworkPolicyEgressRule => ({
+  to: [
+    {
+      namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespace } },
+      podSelector: { matchLabels: ELASTICSEARCH_LABELS },
+    },
+  ],
+  ports: [{ protocol: "TCP", port: HTTP }],
+});
+
 const TO_NODES: k8s.types.input.networking.v1.NetworkPolicyEgressRule = {
   to: [{ podSelector: { matchLabels: ELASTICSEARCH_LABELS } }],
   ports: [{ protocol: "TCP", port: TRANSPORT }],
 };
 
-function allowed({ clients }: ElasticsearchArgs): k8s.types.input.networking.v1.NetworkPolicyIngressRule[] {
+function allowed({ clients, clientNamespaces = [] }: ElasticsearchArgs) {
   const from = (labels: Record<string, string>[]) => labels.map((matchLabels) => ({ podSelector: { matchLabels } }));
   const nodes = { from: from([ELASTICSEARCH_LABELS]), ports: [{ protocol: "TCP", port: TRANSPORT }] };
+  const guests = clientNamespaces.map((namespace) => ({
+    namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespace } },
+    podSelector: { matchLabels: ELASTICSEARCH_CLIENT },
+  }));
+  const all = [...from(clients), ...guests];
   // A rule with an empty list of sources would let everybody in.
-  return clients.length > 0 ? [nodes, { from: from(clients), ports: [{ protocol: "TCP", port: HTTP }] }] : [nodes];
+  return all.length > 0 ? [nodes, { from: all, ports: [{ protocol: "TCP", port: HTTP }] }] : [nodes];
 }

@@ -1058,7 +1058,7 @@ describe("config", () => {
         storage: { className: "hobnob-block-storage", fsType: "ext4" },
         elasticsearch: {
           ...{ replicas: 3, memory: "1Gi", cpu: "250m", diskSize: "10Gi", mmap: false },
-          ...{ security: false, passwordGenerations: [1] },
+          ...{ security: false, passwordGenerations: [1], clientNamespaces: [] },
         },
         api: { replicas: 3, memory: "192Mi", cpu: "100m", requestsPerSecond: 100, logLevel: "info" },
         ingress: {

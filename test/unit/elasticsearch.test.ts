@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
-import { Elasticsearch, type ElasticsearchArgs } from "../../components/elasticsearch";
+import { Elasticsearch, type ElasticsearchArgs, toElasticsearch } from "../../components/elasticsearch";
 import { TO_DNS } from "../../components/namespace";
 import { type Captured, capture, edges, find, ofType, unwrap, waitsFor } from "./graph";
 
@@ -370,6 +370,26 @@ describe("Elasticsearch", () => {
     const to = [{ ipBlock: { cidr: "0.0.0.0/0" } }, { ipBlock: { cidr: "::/0" } }];
     assert.deepEqual(await toStore("https://s3.test"), { to, ports: [{ protocol: "TCP", port: 443 }] });
     assert.deepEqual(await toStore("http://s3.test:9000"), { to, ports: [{ protocol: "TCP", port: 9000 }] });
+    const guests = policy(await graphOf({ clients: [], clientNamespaces: ["shop"] })).ingress;
+    const namespaceSelector = { matchLabels: { "kubernetes.io/metadata.name": "shop" } };
+    const podSelector = { matchLabels: { "hobnob/elasticsearch-client": "true" } };
+    assert.deepEqual(guests, [
+      nodes,
+      { from: [{ namespaceSelector, podSelector }], ports: [{ protocol: "TCP", port: 9200 }] },
+    ]);
+    const egress = toElasticsearch("hobnob");
+    assert.deepEqual(
+      [egress.to, egress.ports],
+      [
+        [
+          {
+            namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "hobnob" } },
+            podSelector: { matchLabels: { "app.kubernetes.io/name": "elasticsearch" } },
+          },
+        ],
+        [{ protocol: "TCP", port: 9200 }],
+      ],
+    );
     assert.deepEqual(policy(await graphOf({ clients: [] })).ingress, [nodes]);
   });
 

@@ -164,6 +164,25 @@ describe("reachability", () => {
       recordFigures("reachability", figures);
     });
 
+  it("must let pods of a named namespace reach Elasticsearch that say so, and none else, on its one port", async () => {
+    const client = { "hobnob/elasticsearch-client": "true" };
+    const graph = await captureStack("dev", { "hobnob:elasticsearch": { clientNamespaces: ["shop"] } });
+    const elasticsearch = workloads(graph).find(({ name }) => name === "elasticsearch");
+    assert.ok(elasticsearch);
+    const may = (from: Peer, port = 9200) => allowed(graph, { from, to: elasticsearch, port });
+    assert.equal(may(pod("client", "shop", client)), true);
+    assert.deepEqual(
+      [
+        may(pod("without the label", "shop", {})),
+        may(pod("of another namespace", "other", client)),
+        may(pod("client", "shop", client), 9300),
+      ],
+      [false, false, false],
+    );
+    const before = await captureStack("dev");
+    assert.equal(allowed(before, { from: pod("client", "shop", client), to: elasticsearch, port: 9200 }), false);
+  });
+
   it("must be denied by default in every namespace of the platform", async () => {
     const graph = await captureStack("prod", everything);
     const namespaces = graph.filter(({ type }) => type === NAMESPACE).map(({ inputs }) => inputs.metadata.name);
