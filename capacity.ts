@@ -77,14 +77,18 @@ interface Pool {
   scales: boolean;
 }
 
+/** Whether pods that tolerate nothing may run there. */
+const isOpen = ({ taints }: { taints: { effect: string }[] }) =>
+  taints.every(({ effect }) => effect === "PreferNoSchedule");
+
 /** The pools that take the platform's pods: the worker pools without a taint, or the system pool where it is the only one. */
 export function workloadPools(cluster: Config["cluster"]): Pool[] {
-  if (cluster.provider === "existing") return [];
+  if (cluster.provider !== "digitalocean") return [];
   const workers = Object.entries(cluster.workerPools).map(([name, pool]) => ({
     ...pool,
     path: ["cluster", "workerPools", name],
   }));
-  const untainted = workers.filter(({ taints }) => taints.every(({ effect }) => effect === "PreferNoSchedule"));
+  const untainted = workers.filter(isOpen);
   const pools = workers.length > 0 ? untainted : [{ ...cluster.systemPool, path: ["cluster", "systemPool"] }];
   return pools.map(({ path, size, count, minCount }) => ({
     path,
@@ -94,9 +98,10 @@ export function workloadPools(cluster: Config["cluster"]): Pool[] {
   }));
 }
 
-/** Nodes that take the platform's pods, at least. */
+/** Nodes that take the platform's pods, at least; without end where each pod gets one. */
 export function workloadNodes(cluster: Config["cluster"]): number {
   if (cluster.provider === "existing") return cluster.nodes;
+  if (cluster.provider === "aws") return Number.POSITIVE_INFINITY;
   return workloadPools(cluster).reduce((sum, { nodes }) => sum + nodes, 0);
 }
 
@@ -141,6 +146,47 @@ export function capacityViolations(config: Needs, sizes: Sizes = {}): Violation[
   ];
 }
 
+/**
+ * At AWS nodes are made as pods need them, up to a pool's limits. Refuses limits that the pods reach by themselves with one
+ * node more, which takes a drained one's place before that is gone.
+ */
+export function limitViolations(config: Needs): Violation[] {
+  const { cluster } = config;
+  if (cluster.provider !== "aws" || Object.keys(cluster.workerPools).length === 0) return [];
+  const pools = Object.entries(cluster.workerPools).filter(([, pool]) => isOpen(pool));
+  const [first] = pools;
+  if (!first) {
+    const given = "pools with taints only";
+    const allowed = "at least one pool without taints, for the platform's own pods";
+    const path = ["cluster", "workerPools", "workers", "maxCpu"];
+    return [{ key: keyName(["cluster", "workerPools"]), given, allowed, command: setCommand(path, 32) }];
+  }
+  const pods = podsOf(config, []);
+  const largest = pods.reduce((a, b) => (a.memory > b.memory ? a : b));
+  const needed = sum([...pods, largest]);
+  const cpu = pools.reduce((total, [, { maxCpu }]) => total + maxCpu, 0);
+  // One without a limit of memory is limited by its CPUs alone.
+  const memory = pools.reduce((total, [, { maxMemory }]) => total + (parseQuantity(maxMemory ?? "1Pi") ?? 0), 0);
+  const [name, pool] = first;
+  const refuse = (key: "maxCpu" | "maxMemory", least: string | number): Violation => ({
+    key: keyName(["cluster", "workerPools", name, key]),
+    given: JSON.stringify(pool[key]),
+    allowed: `room for ${show(needed)} in all pools together (${listOf(config, [])}, and one node's more for a drain)`,
+    command: setCommand(["cluster", "workerPools", name, key], least),
+  });
+  return [
+    ...(cpu < needed.cpu ? [refuse("maxCpu", pool.maxCpu + Math.ceil(needed.cpu - cpu))] : []),
+    ...(memory < needed.memory
+      ? [
+          refuse(
+            "maxMemory",
+            `${Math.ceil(((parseQuantity(pool.maxMemory ?? "") ?? 0) + needed.memory - memory) / GI)}Gi`,
+          ),
+        ]
+      : []),
+  ];
+}
+
 /** Whether all pods find a node with any one node drained; undefined where a size is not known. */
 function fits(config: Needs, pools: Pool[], sizes: Sizes): boolean | undefined {
   if (pools.some(({ size }) => !(sizes[size] ?? sizeFromSlug(size)))) return undefined;
@@ -178,13 +224,13 @@ function nodesOf({ size, nodes }: Pool, sizes: Sizes): Room[] {
   return Array.from({ length: nodes }, () => room);
 }
 
-function demands({ elasticsearch, api, ingress }: Needs) {
+function demands({ elasticsearch, api, ingress }: Needs, cloud = CLUSTER_PODS) {
   return [
     { name: "elasticsearch", count: elasticsearch.replicas, requests: elasticsearch, alone: true },
     { name: "backend", count: api.autoscaling?.minReplicas ?? api.replicas, requests: api, alone: false },
     { name: "ingress", count: ingress.replicas, requests: INGRESS_REQUESTS, alone: false },
     { name: "metrics-server", count: api.autoscaling ? 2 : 0, requests: METRICS_SERVER_REQUESTS, alone: false },
-    ...CLUSTER_PODS,
+    ...cloud,
   ].filter(({ count }) => count > 0);
 }
 
@@ -241,8 +287,8 @@ export function quotaViolations({
   );
 }
 
-const podsOf = (config: Needs): Pod[] =>
-  demands(config).flatMap(({ count, requests, alone }) =>
+const podsOf = (config: Needs, cloud?: typeof CLUSTER_PODS): Pod[] =>
+  demands(config, cloud).flatMap(({ count, requests, alone }) =>
     Array.from({ length: count }, () => ({
       cpu: parseQuantity(requests.cpu) ?? 0,
       memory: parseQuantity(requests.memory) ?? 0,
@@ -250,8 +296,8 @@ const podsOf = (config: Needs): Pod[] =>
     })),
   );
 
-const listOf = (config: Needs) =>
-  demands(config)
+const listOf = (config: Needs, cloud?: typeof CLUSTER_PODS) =>
+  demands(config, cloud)
     .map(({ name, count, requests }) => `${name} ${count} × ${requests.memory} and ${requests.cpu}`)
     .join(", ");
 

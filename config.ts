@@ -132,33 +132,39 @@ const taint = z.strictObject({
   effect: choice(["NoSchedule", "PreferNoSchedule", "NoExecute"], "What happens to pods that do not tolerate it."),
 });
 
-const workerPool = z.strictObject({
-  ...poolSize,
-  labels: z
-    .record(
-      key(z.string().regex(QUALIFIED_NAME), "Key of the label.", "a Kubernetes label key", "dedicated"),
-      text(key(z.string().regex(LABEL_VALUE), "Value of the label.", "a Kubernetes label value", "search")),
-    )
-    .meta({ description: "Labels of the pool's nodes.", allowed: "an object of label keys and values" })
-    .default({}),
-  taints: z
-    .array(taint)
-    .meta({ description: "Taints of the pool's nodes.", allowed: "a list of {key, value, effect}" })
-    .default([]),
-});
-
 const DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "any"] as const;
 
+const PROVIDERS = "digitalocean, aws, existing";
+
+const clusterName = kubernetesName(
+  "Name of the cluster, its VPC and its balancer, by which they are found again: fixed for their life; default `hobnob-<stack>`.",
+  "hobnob-dev",
+).prefault(() => `hobnob-${pulumi.getStack()}`);
+
+const allowedAddressesIncludeThisMachine = flag(
+  "Says that `allowedAddresses` holds the address from which this machine is seen; without it the next run could not reach the cluster.",
+).default(false);
+
+const nodeLabels = z
+  .record(
+    key(z.string().regex(QUALIFIED_NAME), "Key of the label.", "a Kubernetes label key", "dedicated"),
+    text(key(z.string().regex(LABEL_VALUE), "Value of the label.", "a Kubernetes label value", "search")),
+  )
+  .meta({ description: "Labels of the pool's nodes.", allowed: "an object of label keys and values" })
+  .default({});
+
+const nodeTaints = z
+  .array(taint)
+  .meta({ description: "Taints of the pool's nodes.", allowed: "a list of {key, value, effect}" })
+  .default([]);
+
+const workerPool = z.strictObject({ ...poolSize, labels: nodeLabels, taints: nodeTaints });
+
 const digitalOceanCluster = z.strictObject({
-  provider: key(
-    z.literal("digitalocean"),
-    "A new cluster in a DigitalOcean account.",
-    "digitalocean, existing",
-  ).default("digitalocean"),
-  name: kubernetesName(
-    "Name of the cluster, its VPC and its balancer, by which they are found again: fixed for their life; default `hobnob-<stack>`.",
-    "hobnob-dev",
-  ).prefault(() => `hobnob-${pulumi.getStack()}`),
+  provider: key(z.literal("digitalocean"), "A new cluster in a DigitalOcean account.", PROVIDERS).default(
+    "digitalocean",
+  ),
+  name: clusterName,
   region: key(z.string().regex(/^[a-z]{3}\d$/), "Region of the cluster.", "a DigitalOcean region, e.g. fra1", "fra1"),
   version: key(
     z.string().regex(/^\d+\.\d+$/),
@@ -200,9 +206,7 @@ const digitalOceanCluster = z.strictObject({
       allowed: "a list of IP addresses or ranges",
     })
     .default([]),
-  allowedAddressesIncludeThisMachine: flag(
-    "Says that `allowedAddresses` holds the address from which this machine is seen; without it the next run could not reach the cluster.",
-  ).default(false),
+  allowedAddressesIncludeThisMachine,
   destroyAllAssociatedResources: flag(
     "`pulumi destroy` also deletes the volumes, snapshots and balancers that the cluster made. Takes effect with the `pulumi up` that sets it.",
   ).default(false),
@@ -222,8 +226,117 @@ const digitalOceanCluster = z.strictObject({
     .default({}),
 });
 
+const ZONES = ["a", "b", "c", "d", "e", "f"] as const;
+
+const instanceType = key(
+  z.string().regex(/^[a-z][a-z0-9-]{1,20}\.[a-z0-9-]{2,20}$/),
+  "Type of the pool's instances, for x86-64.",
+  "an EC2 instance type that EKS Auto Mode runs, e.g. m7i.xlarge",
+  "m7i.xlarge",
+);
+
+const awsCluster = z.strictObject({
+  provider: key(
+    z.literal("aws"),
+    "A new cluster in an AWS account: EKS in Auto Mode. Needs the package @pulumi/aws and the AWS CLI.",
+    PROVIDERS,
+    "aws",
+  ),
+  name: clusterName,
+  region: key(
+    z.string().regex(/^(?!cn-|us-gov-|us-iso)[a-z]{2}(-[a-z]{4,12}){1,2}-\d$/),
+    "Region of the cluster.",
+    "an AWS region of the public partition, e.g. eu-central-1",
+    "eu-central-1",
+  ),
+  version: key(
+    z.string().regex(/^\d+\.\d+$/),
+    "Minor version of Kubernetes; raised later, the cluster is upgraded. Patches come by themselves.",
+    `a minor version in quotes, e.g. "${KUBERNETES_MINOR}"`,
+    KUBERNETES_MINOR,
+  ).default(KUBERNETES_MINOR),
+  extendedSupport: flag(
+    "A minor version out of standard support is kept, at a higher price; without it AWS then upgrades the cluster by itself.",
+  ).default(false),
+  zones: z
+    .array(choice(ZONES, "Letter of an availability zone."))
+    .min(2)
+    .max(4)
+    .refine((letters) => new Set(letters).size === letters.length)
+    .meta({
+      description: "Letters of the availability zones that the nodes are spread over; later only added at the end.",
+      allowed: 'two to four different letters, e.g. ["a", "b", "c"]',
+    })
+    .default(["a", "b", "c"]),
+  vpcCidr: key(
+    z.string().refine(isAwsVpcRange),
+    "Range of the cluster's own VPC, of which each subnet takes an eighth; fixed for its life.",
+    "a private IPv4 range from /16 to /20 outside 172.16.0.0/12, e.g. 10.30.0.0/16",
+    "10.30.0.0/16",
+  ).default("10.30.0.0/16"),
+  allowedAddresses: z
+    .array(
+      key(
+        z.string().refine((value) => isIP(value) === 4 || z.cidrv4().safeParse(value).success),
+        "An IPv4 address or range that may reach the control plane.",
+        "an IPv4 address or range, e.g. 203.0.113.7 or 203.0.113.0/24",
+        "203.0.113.7",
+      ),
+    )
+    .meta({
+      description: "Addresses that may reach the control plane, this machine's among them; empty: all may.",
+      allowed: "a list of IPv4 addresses or ranges",
+    })
+    .default([]),
+  allowedAddressesIncludeThisMachine,
+  admins: z
+    .array(
+      key(
+        z.string().regex(/^arn:aws:iam::\d{12}:(role|user)\/[\w+=,.@/-]{1,128}$/),
+        "A role or user that administers the cluster.",
+        "the ARN of an IAM role or user, e.g. arn:aws:iam::111122223333:role/operators",
+        "arn:aws:iam::111122223333:role/operators",
+      ),
+    )
+    .meta({
+      description: "Who administers the cluster besides whoever makes it.",
+      allowed: "a list of ARNs of IAM roles and users",
+    })
+    .default([]),
+  imageRegistry: flag(
+    "The API's image is pushed to a repository of the account (ECR), from which the nodes pull by their role; without it, to `registry.server`.",
+  ).default(true),
+  protect: flag(
+    "The stack cannot be destroyed, nor its cluster, VPC, zone and disks be replaced, nor the cluster be deleted at AWS. Switched off, it guards until the `pulumi up` after.",
+  ).default(false),
+  workerPools: z
+    .record(
+      kubernetesName("Name of the pool.", "workers"),
+      z.strictObject({
+        instanceTypes: z
+          .array(instanceType)
+          .min(1)
+          .meta({
+            description: "Types of the pool's instances; left out, whatever of the families c, m and r fits the pods.",
+            allowed: "a list of EC2 instance types",
+          })
+          .optional(),
+        maxCpu: whole(2, 10_000, "CPUs that all nodes of the pool have together, at most.", 32),
+        maxMemory: quantity("Memory that they have together, at most.", "1Gi", "100Ti", "128Gi").optional(),
+        labels: nodeLabels,
+        taints: nodeTaints,
+      }),
+    )
+    .meta({
+      description:
+        "Pools by name, whose nodes come and go with the pods; with none, EKS' own pool has as many as the pods need.",
+      allowed: "an object of pools by name",
+    })
+    .default({}),
+});
+
 const existingCluster = z.strictObject({
-  provider: key(z.literal("existing"), "A cluster that is there, of any kind.", "digitalocean, existing", "existing"),
+  provider: key(z.literal("existing"), "A cluster that is there, of any kind.", PROVIDERS, "existing"),
   context: key(z.string().regex(VISIBLE), "Context of the kubeconfig.", "a context of the kubeconfig", "minikube"),
   // Source: https://kubernetes.io/docs/setup/best-practices/cluster-large/
   nodes: count("Nodes that take pods; with 1 nothing is spread.", 1, 5000).default(1),
@@ -281,8 +394,8 @@ export const schema = z.strictObject({
   ),
   cluster: z.preprocess(
     (value) => (isObject(value) || value === undefined ? { provider: "digitalocean", ...value } : value),
-    z.discriminatedUnion("provider", [digitalOceanCluster, existingCluster]).meta({
-      description: "The Kubernetes cluster: a new one at DigitalOcean, or an existing one.",
+    z.discriminatedUnion("provider", [digitalOceanCluster, awsCluster, existingCluster]).meta({
+      description: "The Kubernetes cluster: a new one at DigitalOcean or AWS, or an existing one.",
       allowed: "an object with the keys of one of its providers",
     }),
   ),
@@ -582,6 +695,8 @@ export interface Config extends Omit<PlainConfig, SecretKey | "registry" | "elas
   /** The API's image: what to build and where to push it, or the ready one. */
   image:
     | (Partial<RegistryLogin> & { server: string; clusterServer?: string; repository: string; context: string })
+    // In the registry of the cluster's cloud.
+    | { repository: string; context: string }
     | { image: string };
   /** How the cluster pulls the image; absent where anyone may. */
   pull?: RegistryLogin;
@@ -599,6 +714,7 @@ interface RegistryLogin {
 }
 
 export type DigitalOceanClusterConfig = z.infer<typeof digitalOceanCluster>;
+export type AwsClusterConfig = z.infer<typeof awsCluster>;
 export type ExistingClusterConfig = z.infer<typeof existingCluster>;
 export type DnsRecordConfig = z.infer<typeof record>;
 
@@ -620,6 +736,13 @@ function isVpcRange(range: string): boolean {
   const bits = Number(range.split("/")[1]);
   if (!z.cidrv4().safeParse(range).success || bits < 16 || bits > 28) return false;
   return PRIVATE.some((other) => overlap(range, other)) && !RESERVED.some((other) => overlap(range, other));
+}
+
+/** The Services of the cluster are in 172.20.0.0/16, and AWS's own may be in the rest of that block. */
+function isAwsVpcRange(range: string): boolean {
+  const bits = Number(range.split("/")[1]);
+  if (!z.cidrv4().safeParse(range).success || bits < 16 || bits > 20) return false;
+  return PRIVATE.some((other) => overlap(range, other)) && !overlap(range, "172.16.0.0/12");
 }
 
 /** Of two IPv4 ranges that overlap, one holds the first address of the other. */
@@ -663,11 +786,17 @@ function snapshots({ elasticsearch, snapshotsAccessKey = "", snapshotsSecretKey 
   return { snapshots: { ...elasticsearch.snapshots, ...keys } };
 }
 
+/** Whether the image is built, and goes to the registry of the cluster's cloud. */
+export const pushesToCluster = ({ cluster, api }: Pick<PlainConfig, "cluster" | "api">): boolean =>
+  cluster.provider === "aws" && cluster.imageRegistry && api.image === undefined;
+
 /** The rules have refused a configuration in which something is missing here. */
-function images({ api, registry, registryPassword = "", registryPullPassword }: PlainConfig) {
+function images({ cluster, api, registry, registryPassword = "", registryPullPassword }: PlainConfig) {
   const { server, clusterServer, repository = "", username = "", anonymous } = registry;
   const login = (password: string) => ({ username, password: pulumi.secret(password) });
-  const built = { server, clusterServer, repository, context: "app/api", ...(!anonymous && login(registryPassword)) };
+  const source = { repository, context: "app/api" };
+  if (pushesToCluster({ cluster, api })) return { image: source };
+  const built = { server, clusterServer, ...source, ...(!anonymous && login(registryPassword)) };
   return {
     image: api.image === undefined ? built : { image: api.image },
     pull:
@@ -953,7 +1082,8 @@ function schemaAt(path: Path, raw: unknown = {}): z.ZodType | undefined {
 
 function variant(container: z.ZodType, value: unknown): z.ZodType {
   if (!(container instanceof z.ZodDiscriminatedUnion)) return container;
-  return isObject(value) && value.provider === "existing" ? existingCluster : digitalOceanCluster;
+  const meant = isObject(value) ? value.provider : undefined;
+  return { aws: awsCluster, existing: existingCluster }[String(meant)] ?? digitalOceanCluster;
 }
 
 function metaOf(schema: z.ZodType): Meta {

@@ -1,6 +1,6 @@
 import { isIP } from "node:net";
-import { capacityViolations, quotaViolations, workloadNodes, workloadPools } from "./capacity";
-import type { DigitalOceanClusterConfig, PlainConfig } from "./config";
+import { capacityViolations, limitViolations, quotaViolations, workloadNodes, workloadPools } from "./capacity";
+import { type AwsClusterConfig, type DigitalOceanClusterConfig, type PlainConfig, pushesToCluster } from "./config";
 import { contextViolations } from "./kubeconfig";
 import { keyName, type Path, removeCommand, secretViolation, setCommand, show, type Violation } from "./violations";
 
@@ -13,7 +13,7 @@ interface Rule {
 
 /** The cluster or the zone is DigitalOcean's, so that its account is asked. */
 export const needsAccount = ({ cluster, dns }: Pick<PlainConfig, "cluster" | "dns">) =>
-  cluster.provider === "digitalocean" || dns.zone !== "none";
+  cluster.provider === "digitalocean" || (cluster.provider === "existing" && dns.zone !== "none");
 
 /** Every rule between keys, with what violates it. */
 export function rules(config: PlainConfig, env: NodeJS.ProcessEnv): Rule[] {
@@ -38,14 +38,14 @@ export function rules(config: PlainConfig, env: NodeJS.ProcessEnv): Rule[] {
     { reads: ["quota", "elasticsearch", "api"], violations: quotaViolations(config) },
     {
       reads: ["cluster", "elasticsearch", "api", "ingress.replicas"],
-      violations: contradictions.length > 0 ? [] : capacityViolations(config),
+      violations: contradictions.length > 0 ? [] : [...capacityViolations(config), ...limitViolations(config)],
     },
   ];
 }
 
 /** What may be deleted must not be protected. */
 function guards({ cluster, dns }: PlainConfig): Rule[] {
-  if (cluster.provider !== "digitalocean") return [];
+  if (cluster.provider === "existing") return [];
   const unless = (path: Path, on: boolean): Rule => ({
     reads: ["cluster.protect", path.join(".")],
     violations: refuse(cluster.protect && on, {
@@ -56,14 +56,16 @@ function guards({ cluster, dns }: PlainConfig): Rule[] {
     }),
   });
   return [
-    unless(["cluster", "destroyAllAssociatedResources"], cluster.destroyAllAssociatedResources),
+    ...(cluster.provider === "digitalocean"
+      ? [unless(["cluster", "destroyAllAssociatedResources"], cluster.destroyAllAssociatedResources)]
+      : []),
     unless(["dns", "deleteZone"], dns.deleteZone),
     { reads: ["cluster.allowedAddresses", "cluster.allowedAddressesIncludeThisMachine"], violations: lockOut(cluster) },
   ];
 }
 
 /** Behind a router no machine knows the address from which it is seen: its owner must say that it is among them. */
-function lockOut(cluster: DigitalOceanClusterConfig): Violation[] {
+function lockOut(cluster: DigitalOceanClusterConfig | AwsClusterConfig): Violation[] {
   const { allowedAddresses: allowed, allowedAddressesIncludeThisMachine: included } = cluster;
   return refuse(allowed.length > 0 && !included, {
     path: ["cluster", "allowedAddressesIncludeThisMachine"],
@@ -98,11 +100,20 @@ function addresses({ domain, cluster, ingress, dns, tls }: PlainConfig): Rule[] 
     },
     {
       reads: ["tls.enabled", "cluster.provider", "ingress.expose"],
-      violations: refuse(tls.enabled && (cluster.provider !== "digitalocean" || !balancer), {
+      violations: refuse(tls.enabled && (cluster.provider === "existing" || !balancer), {
         path: ["tls", "enabled"],
         given: "true",
         allowed:
-          "false unless cluster.provider is digitalocean and ingress.expose is LoadBalancer: its balancer ends TLS",
+          "false unless cluster.provider is digitalocean or aws and ingress.expose is LoadBalancer: its balancer ends TLS",
+        value: false,
+      }),
+    },
+    {
+      reads: ["dns.ipv6", "cluster.provider"],
+      violations: refuse(dns.ipv6 && cluster.provider === "aws", {
+        path: ["dns", "ipv6"],
+        given: "true",
+        allowed: "false while cluster.provider is aws, whose cluster and balancer are of IPv4",
         value: false,
       }),
     },
@@ -247,6 +258,7 @@ function imageViolations(config: PlainConfig): Violation[] {
       allowed: `${name === "username" ? "a user of the registry" : "a repository without host and tag"}, ${why}`,
       value: example,
     });
+  if (pushesToCluster(config)) return missing("repository", "hobnob/backend", "as that of the account is named by it");
   if (api.image === undefined) {
     const why = "as no api.image is given and one is built";
     const repository = missing("repository", "acme/hobnob-backend", why);

@@ -1,9 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import { API_BACKEND, API_LABELS, Api } from "./components/api";
 import { BlockStorage } from "./components/blockStorage";
-import { Certificate } from "./components/certificate";
-import { createCluster } from "./components/cluster";
-import { Records, Zone } from "./components/dns";
+import { createCluster, withRegistry } from "./components/cluster";
 import { Elasticsearch } from "./components/elasticsearch";
 import { Image, PullSecret } from "./components/image";
 import { IngressController } from "./components/ingress";
@@ -12,6 +10,7 @@ import { Namespace } from "./components/namespace";
 import { Protection } from "./components/protection";
 import { Routes } from "./components/routes";
 import { SNAPSHOTS_LABELS, Snapshots } from "./components/snapshots";
+import { createZone } from "./components/zone";
 import { readConfig } from "./config";
 import { refuseCutOff } from "./cutOff";
 import { ownedBy, ownerOf } from "./owner";
@@ -35,14 +34,14 @@ export = async (): Promise<Outputs> => {
   const owner = ownerOf(pulumi.getOrganization(), pulumi.getProject(), pulumi.getStack());
   const owned = { transformations: [ownedBy(owner)] };
 
-  // Builds while the cluster is being made.
-  const image = new Image("backend", config.image);
-
   const cluster = createCluster("cluster", config.cluster, versionPlan, owned);
-  const { spread, nodeSelector, workers } = cluster;
+  const { spread, nodeSelector, workers, protect } = cluster;
   const placement = { spread, nodeSelector, workers };
   const onCluster = { provider: cluster.provider, ...owned };
-  const protect = config.cluster.provider === "digitalocean" && config.cluster.protect;
+  // Builds while the cluster is being made.
+  const source = withRegistry(config.image, cluster);
+  const image = new Image("backend", source);
+
   const application = new Namespace("hobnob", { name: NAMESPACE, quota: config.quota, protect }, onCluster);
   const { name: namespace } = application;
 
@@ -76,10 +75,11 @@ export = async (): Promise<Outputs> => {
 
   const { domain, dns, tls } = config;
   const zone =
-    dns.zone === "none" ? undefined : new Zone("zone", { domain, zone: dns.zone, deleteZone: dns.deleteZone, protect });
+    dns.zone === "none"
+      ? undefined
+      : createZone("zone", config.cluster, { domain, zone: dns.zone, deleteZone: dns.deleteZone, protect }, owned);
   const coveredHosts = tls.enabled ? [...new Set([hosts.api, hosts.docs, ...tls.hosts])] : [];
-  const certificate =
-    zone && tls.enabled ? new Certificate("certificate", { domain: zone.domain, hosts: coveredHosts }) : undefined;
+  const certificate = zone && tls.enabled ? zone.certificate("certificate", coveredHosts) : undefined;
 
   const { sizeUnit, rateLimit, ...controller } = config.ingress;
   const ingress = new IngressController(
@@ -92,7 +92,8 @@ export = async (): Promise<Outputs> => {
       backends: [{ namespace: NAMESPACE, ...API_BACKEND }],
       apiServer: cluster.apiServer,
       loadBalancer: {
-        name: config.cluster.provider === "digitalocean" ? config.cluster.name : config.cluster.context,
+        kind: cluster.balancer,
+        name: cluster.displayName,
         sizeUnit,
         certificateName: certificate?.certificateName,
         vpcRange: cluster.vpcRange,
@@ -101,11 +102,10 @@ export = async (): Promise<Outputs> => {
     onCluster,
   );
   const { ttl, records: further, deleteZone } = dns;
-  const addresses = ingress.address && { address: ingress.address, ipv6: dns.ipv6 ? ingress.ipv6 : undefined };
+  const { address, hostname } = ingress;
+  const target = { address, hostname, ipv6: dns.ipv6 ? ingress.ipv6 : undefined };
   const records =
-    zone &&
-    addresses &&
-    new Records("records", { domain: zone.domain, ttl, records: further, hosts: ["api", "docs"], ...addresses });
+    (address ?? hostname) && zone?.records("records", { ttl, records: further, hosts: ["api", "docs"], target });
 
   const pullSecret = config.pull && new PullSecret("registry", { ...config.pull, namespace }, onCluster);
   const api = new Api(
@@ -125,7 +125,7 @@ export = async (): Promise<Outputs> => {
     onCluster,
   );
   const metrics =
-    config.api.autoscaling && config.cluster.provider === "digitalocean"
+    config.api.autoscaling && cluster.lacksMetrics
       ? new MetricsServer("metrics-server", placement, onCluster)
       : undefined;
 
@@ -148,7 +148,8 @@ export = async (): Promise<Outputs> => {
     contractVersion,
     apiUrl: urls.api,
     docsUrl: urls.docs,
-    ingressAddress: ingress.address ?? "",
+    ingressAddress: address ?? "",
+    ingressHostname: hostname ?? "",
     nameServers: zone?.nameServers ?? [],
     coveredHosts,
     clusterId: cluster.id,
@@ -169,7 +170,10 @@ export = async (): Promise<Outputs> => {
     ingressSecretNamespaces: controller.secretNamespaces,
     ingressExpose: expose,
     ingressProxyRange: cluster.vpcRange ?? "",
-    registry: config.registry,
+    registry:
+      cluster.createRegistry && "server" in source
+        ? pulumi.output({ ...config.registry, server: source.server, clusterServer: source.server, private: false })
+        : config.registry,
     spread,
     nodeSelector: nodeSelector ?? {},
     apiServer: cluster.apiServer,

@@ -49,6 +49,9 @@ export function ownedBy({ label, tag, description }: Owner): pulumi.ResourceTran
         return { props: { ...withTag(props, tag), nodePool: withTag(props.nodePool, tag) }, opts };
       case "digitalocean:index/kubernetesNodePool:KubernetesNodePool":
         return { props: withTag(props, tag), opts };
+      // The one place from which all that it makes is tagged; the SDK hands a provider's settings over as JSON.
+      case "pulumi:providers:aws":
+        return { props: { ...props, defaultTags: JSON.stringify({ tags: { [OWNER_LABEL]: label } }) }, opts };
       default:
         return undefined;
     }

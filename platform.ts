@@ -34,7 +34,7 @@ export const contract = z.object({
   ingressAddress: output(
     1,
     z.string(),
-    "The IPv4 address that every host of the platform points to; on a cluster without a balancer, empty.",
+    "The IPv4 address that every host of the platform points to; on a cluster without a balancer, or with one that has a host name, empty.",
   ),
   nameServers: output(
     1,
@@ -51,7 +51,7 @@ export const contract = z.object({
   kubeconfig: output(
     1,
     z.string(),
-    "Valid for as long as the cluster is: for a managed cluster it holds no token but a command that gets a short-lived one, and needs `node` on the PATH and DIGITALOCEAN_TOKEN in the environment of whoever uses it. `platform.provider(name)` uses it.",
+    "Valid for as long as the cluster is: for a managed cluster it holds no token but a command that gets a short-lived one, and needs `node` on the PATH and DIGITALOCEAN_TOKEN in the environment of whoever uses it, or for AWS its CLI and credentials. `platform.provider(name)` uses it.",
     { secret: true },
   ),
   storageClass: output(1, z.string(), "The StorageClass for volumes that must outlive their claims."),
@@ -76,6 +76,11 @@ export const contract = z.object({
   domain: output(2, z.string(), "The platform's domain; other stacks' hosts are below it."),
   zone: output(2, z.string(), "The DNS zone that takes other stacks' records; empty where the stack manages none."),
   ingressNamespace: output(2, z.string(), "The namespace of the platform's ingress controller."),
+  ingressHostname: output(
+    2,
+    z.string(),
+    "The host name that every host of the platform points to, where the balancer's addresses may change (AWS); else empty.",
+  ),
   ingressIpv6: output(2, z.string(), "The balancer's IPv6 address; empty where it has none."),
   ingressCustomResources: output(
     2,

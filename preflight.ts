@@ -4,8 +4,9 @@ import { distance } from "fastest-levenshtein";
 import { capacityViolations, type Size, sizeFromSlug } from "./capacity";
 import type { VersionPlan } from "./components/cluster";
 import { NAME_SERVERS } from "./components/dns";
-import { type Config, type DigitalOceanClusterConfig, overlap } from "./config";
+import { type AwsClusterConfig, type Config, type DigitalOceanClusterConfig, overlap } from "./config";
 import { needsAccount } from "./configRules";
+import { askAws, zoneViolations } from "./preflightAws";
 import { lossViolations, readPreviousRun } from "./previousRun";
 import { ConfigurationError, keyName, setCommand, show, type Violation } from "./violations";
 
@@ -14,7 +15,7 @@ import { ConfigurationError, keyName, setCommand, show, type Violation } from ".
  * an earlier run made. Reads only lists: no call mints a credential. Throws a `ConfigurationError` with everything that is
  * not so.
  * @param timeoutMs for each answer
- * @returns the Kubernetes version to ask for, where the cluster is DigitalOcean's.
+ * @returns the Kubernetes version to ask for, where the cluster is a cloud's.
  */
 export async function preflight(
   config: Config,
@@ -24,7 +25,7 @@ export async function preflight(
   const account = new Account(env, timeoutMs);
   const [previous, cluster, zone, delegation] = await Promise.all([
     readPreviousRun(),
-    config.cluster.provider === "digitalocean" ? checkCluster(config, config.cluster, account) : undefined,
+    checkClusterOf(config, account, env, timeoutMs),
     needsAccount(config) && config.dns.zone === "lookup" ? checkZone(config.domain, account) : [],
     config.tls.enabled ? checkDelegation(config, timeoutMs) : [],
   ]).catch((error) => {
@@ -33,6 +34,22 @@ export async function preflight(
   const violations = [...lossViolations(config, previous), ...(cluster?.violations ?? []), ...zone, ...delegation];
   if (violations.length > 0) throw new ConfigurationError(violations);
   return cluster?.plan;
+}
+
+function checkClusterOf(config: Config, account: Account, env: NodeJS.ProcessEnv, timeoutMs: number) {
+  const { cluster } = config;
+  if (cluster.provider === "existing") return undefined;
+  return cluster.provider === "aws"
+    ? checkAwsCluster(config, cluster, env, timeoutMs)
+    : checkCluster(config, cluster, account);
+}
+
+async function checkAwsCluster(config: Config, cluster: AwsClusterConfig, env: NodeJS.ProcessEnv, timeoutMs: number) {
+  const account = await askAws(config, cluster, env, timeoutMs);
+  if (Array.isArray(account)) return { violations: account };
+  const plan = planVersion(cluster.version, account.offered, account.own, account.upgrading);
+  const zone = zoneViolations(config, account);
+  return isViolation(plan) ? { violations: [plan, ...zone] } : { plan, violations: zone };
 }
 
 // ── the cluster ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -233,26 +250,29 @@ function zoneViolation(domain: string): Violation {
 }
 
 /** A certificate is issued only where the world finds the zone at DigitalOcean's name servers. */
-async function checkDelegation({ domain, tls }: Config, timeoutMs: number): Promise<Violation[]> {
+async function checkDelegation({ domain, tls, cluster }: Config, timeoutMs: number): Promise<Violation[]> {
+  const isAws = cluster.provider === "aws";
   const resolver = new Resolver({ timeout: timeoutMs / 2, tries: 2 });
   if (tls.resolver) resolver.setServers([tls.resolver]);
   const found = await resolver.resolveNs(domain).catch((error: NodeJS.ErrnoException) => String(error.code));
   const unknown = typeof found === "string" && !/^(ENOTFOUND|ENODATA)$/.test(found);
   if (unknown) {
     await pulumi.log.warn(
-      `Whether ${domain} is delegated to DigitalOcean cannot be looked up (${found}); without it, no certificate is issued.`,
+      `Whether ${domain} is delegated to ${isAws ? "AWS" : "DigitalOcean"} cannot be looked up (${found}); without it, no certificate is issued.`,
     );
     return [];
   }
   const servers =
     typeof found === "string" ? [] : found.map((server) => server.toLowerCase().replace(/\.$/, "")).sort();
-  if (servers.length > 0 && servers.every((server) => NAME_SERVERS.includes(server))) return [];
+  // Each zone of Route 53 has four of its own, which only the zone tells.
+  const isOurs = (server: string) => (isAws ? /\.awsdns-\d+\./.test(server) : NAME_SERVERS.includes(server));
+  if (servers.length > 0 && servers.every(isOurs)) return [];
   const now = `is delegated to ${servers.length > 0 ? servers.join(", ") : "no name server"}`;
   return [
     {
       key: keyName(["tls", "enabled"]),
       given: `true, while ${domain} ${now}`,
-      allowed: `true once the domain's registrar names ${NAME_SERVERS.join(", ")} as its name servers`,
+      allowed: `true once the domain's registrar names ${isAws ? "those of the output nameServers" : NAME_SERVERS.join(", ")} as its name servers`,
       command: `${setCommand(["tls", "enabled"], false)}; dig +short NS ${domain}`,
     },
   ];

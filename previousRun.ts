@@ -8,6 +8,8 @@ import { keyName, type Path, setCommand, show, type Violation } from "./violatio
 export interface PreviousRun {
   /** The cluster at DigitalOcean. */
   cluster?: { name: string; region: string; size: string; vpcCidr?: string };
+  /** The cluster at AWS. */
+  aws?: { name: string; region: string; vpcCidr?: string };
   /** The context of the existing cluster. */
   context?: string;
   /** Domain of the zone that the stack made. */
@@ -38,13 +40,18 @@ export function fromState(state: Record<string, { outputs?: Outputs }>): Previou
     Object.entries(state).find(([urn]) => urn.split("::")[2]?.endsWith(types))?.[1].outputs;
   const cluster = outputsOf("digitalocean:index/kubernetesCluster:KubernetesCluster");
   const vpcCidr = outputsOf("hobnob:platform:DigitalOceanCluster$digitalocean:index/vpc:Vpc")?.ipRange;
+  const eks = outputsOf("aws:eks/cluster:Cluster");
+  const awsCidr = outputsOf("hobnob:platform:AwsCluster$aws:ec2/vpc:Vpc")?.cidrBlock;
   const elasticsearch = outputsOf("hobnob:platform:Elasticsearch$kubernetes:apps/v1:StatefulSet");
   const disk = outputsOf("hobnob:platform:Elasticsearch$kubernetes:core/v1:PersistentVolumeClaimPatch");
   const { protect, deleteZone } = outputsOf("hobnob:platform:Protection") ?? {};
   return {
     cluster: cluster && { name: cluster.name, region: cluster.region, size: cluster.nodePool?.size, vpcCidr },
+    aws: eks && { name: eks.name, region: eks.region, vpcCidr: awsCidr },
     context: outputsOf("hobnob:platform:ExistingCluster$pulumi:providers:kubernetes")?.clusterIdentifier,
-    zone: outputsOf("hobnob:platform:Zone$digitalocean:index/domain:Domain")?.name,
+    zone:
+      outputsOf("hobnob:platform:Zone$digitalocean:index/domain:Domain")?.name ??
+      outputsOf("hobnob:platform:Route53Zone$aws:route53/zone:Zone")?.name,
     className: elasticsearch?.spec?.volumeClaimTemplates?.[0]?.spec?.storageClassName,
     diskSize: disk?.spec?.resources?.requests?.storage,
     elasticsearchImage: elasticsearch?.spec?.template?.spec?.containers?.[0]?.image,
@@ -65,15 +72,20 @@ export function lossViolations(config: Config, previous: PreviousRun): Violation
 }
 
 /** Another cluster beside the one that has its name is refused by the account, and one in its place begins empty. */
-function clusterLoss({ cluster: wanted }: Config, { cluster: own, context }: PreviousRun): Violation[] {
+function clusterLoss({ cluster: wanted }: Config, { cluster: own, aws, context }: PreviousRun): Violation[] {
   const allowed = "with which the stack's cluster was made; another one after `pulumi destroy`, or in another stack";
   const kept = (path: Path, given: string, made: string | undefined) =>
     made === undefined || given === made ? [] : [keep(path, given, made, allowed)];
-  if (wanted.provider === "existing") {
-    if (own) return [keep(["cluster", "provider"], wanted.provider, "digitalocean", allowed)];
-    return kept(["cluster", "context"], wanted.context, context);
-  }
-  if (context !== undefined) return [keep(["cluster", "provider"], wanted.provider, "existing", allowed)];
+  const provider = (own && "digitalocean") ?? (aws && "aws") ?? (context !== undefined ? "existing" : undefined);
+  if (provider !== undefined && provider !== wanted.provider)
+    return kept(["cluster", "provider"], wanted.provider, provider);
+  if (wanted.provider === "existing") return kept(["cluster", "context"], wanted.context, context);
+  if (wanted.provider === "aws")
+    return [
+      ...kept(["cluster", "name"], wanted.name, aws?.name),
+      ...kept(["cluster", "region"], wanted.region, aws?.region),
+      ...kept(["cluster", "vpcCidr"], wanted.vpcCidr, aws?.vpcCidr),
+    ];
   return [
     ...kept(["cluster", "name"], wanted.name, own?.name),
     ...kept(["cluster", "region"], wanted.region, own?.region),
@@ -144,7 +156,7 @@ export function versionLoss({ elasticsearchImage: made }: PreviousRun, wanted = 
 
 /** What guards the data: switched off in this very run, it still does. */
 const guardOf = ({ cluster }: Config, { protect }: PreviousRun): string | undefined =>
-  protect || (cluster.provider === "digitalocean" && cluster.protect) ? "cluster.protect" : undefined;
+  protect || (cluster.provider !== "existing" && cluster.protect) ? "cluster.protect" : undefined;
 
 const keep = (path: Path, given: string, made: string, why: string): Violation => ({
   key: keyName(path),

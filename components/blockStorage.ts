@@ -7,13 +7,20 @@ export interface BlockStorageArgs {
   className: string;
   /** The cluster's provisioner of volumes. */
   provisioner: string;
-  /** Filesystem of new volumes; only DigitalOcean's provisioner takes it. */
+  /** Filesystem of new volumes; only the clouds' provisioners take it. */
   fsType: "ext4" | "xfs";
   /** Whether claims that name no class get this one. @default false */
   isDefault?: boolean;
 }
 
-const DIGITALOCEAN = "dobs.csi.digitalocean.com";
+/**
+ * What the clouds' drivers are told beside the filesystem; others refuse or ignore parameters.
+ * https://docs.aws.amazon.com/eks/latest/userguide/create-storage-class.html
+ */
+const PARAMETERS: Record<string, Record<string, string>> = {
+  "dobs.csi.digitalocean.com": {},
+  "ebs.csi.eks.amazonaws.com": { type: "gp3", encrypted: "true" },
+};
 
 /** A storage class whose volumes outlive their claims, can grow, and are made where their pod is scheduled. */
 export class BlockStorage extends pulumi.ComponentResource {
@@ -22,6 +29,7 @@ export class BlockStorage extends pulumi.ComponentResource {
   constructor(name: string, args: BlockStorageArgs, opts?: pulumi.ComponentResourceOptions) {
     checkArgs(["storage"], args);
     super("hobnob:platform:BlockStorage", name, {}, opts);
+    const parameters = PARAMETERS[args.provisioner];
     const storageClass = new k8s.storage.v1.StorageClass(
       name,
       {
@@ -33,8 +41,7 @@ export class BlockStorage extends pulumi.ComponentResource {
         reclaimPolicy: "Retain",
         allowVolumeExpansion: true,
         volumeBindingMode: "WaitForFirstConsumer",
-        // The only parameter that DigitalOcean's driver knows; others refuse or ignore it.
-        ...(args.provisioner === DIGITALOCEAN && { parameters: { "csi.storage.k8s.io/fstype": args.fsType } }),
+        ...(parameters && { parameters: { ...parameters, "csi.storage.k8s.io/fstype": args.fsType } }),
       },
       { parent: this },
     );

@@ -21,6 +21,7 @@ export class DigitalOceanCluster extends pulumi.ComponentResource implements Clu
   readonly provider: k8s.Provider;
   readonly id: pulumi.Output<string>;
   readonly name: pulumi.Output<string>;
+  readonly displayName: string;
   readonly kubeconfig: pulumi.Output<string>;
   readonly workers: pulumi.Resource[];
   readonly vpcRange: pulumi.Output<string>;
@@ -29,6 +30,9 @@ export class DigitalOceanCluster extends pulumi.ComponentResource implements Clu
   /** DOKS has no other network. https://docs.digitalocean.com/products/kubernetes/details/features/ */
   readonly apiServer = "cilium";
   readonly storageProvisioner = "dobs.csi.digitalocean.com";
+  readonly balancer = "digitalocean";
+  readonly protect: boolean;
+  readonly lacksMetrics = true;
 
   constructor(name: string, args: DigitalOceanClusterArgs, opts?: pulumi.ComponentResourceOptions) {
     checkArgs(["cluster"], args);
@@ -85,6 +89,8 @@ export class DigitalOceanCluster extends pulumi.ComponentResource implements Clu
 
     this.id = cluster.id;
     this.name = cluster.name;
+    this.displayName = args.name;
+    this.protect = protect;
     this.kubeconfig = pulumi.secret(kubeconfig(args.name, cluster));
     this.workers = pools.length > 0 ? pools : [cluster];
     this.vpcRange = vpc.ipRange;

@@ -2,23 +2,14 @@ import * as digitalocean from "@pulumi/digitalocean";
 import * as pulumi from "@pulumi/pulumi";
 import { checkArgs, type DnsRecordConfig } from "../config";
 import { ConfigurationError, keyName, setCommand } from "../violations";
+import { Certificate } from "./certificate";
+import type { DnsZone, HostRecordsArgs, ZoneArgs } from "./zone";
 
 /** DigitalOcean's name servers, the same for every zone; the domain's registrar must name them. */
 export const NAME_SERVERS = ["ns1.digitalocean.com", "ns2.digitalocean.com", "ns3.digitalocean.com"];
 
-export interface ZoneArgs {
-  domain: string;
-  /** Zones belong to the account, not to a stack: `lookup` takes one that is there. */
-  zone: "create" | "lookup";
-  /** Whether destroying the stack deletes the zone, and with it every record in it. Only of a zone that it created. */
-  deleteZone: boolean;
-  /** Whether the zone is guarded against deletion and replacement. */
-  protect: boolean;
-}
-
 /** The domain's zone at DigitalOcean. */
-export class Zone extends pulumi.ComponentResource {
-  /** Known once the zone exists: what is in the zone takes its domain from here. */
+export class Zone extends pulumi.ComponentResource implements DnsZone {
   readonly domain: pulumi.Output<string>;
   readonly nameServers = NAME_SERVERS;
 
@@ -30,6 +21,15 @@ export class Zone extends pulumi.ComponentResource {
         ? new digitalocean.Domain(name, { name: domain }, { parent: this, protect, retainOnDelete: !deleteZone }).name
         : digitalocean.getDomainOutput({ name: domain }, { parent: this }).name;
     this.registerOutputs();
+  }
+
+  certificate(name: string, hosts: string[]): Certificate {
+    return new Certificate(name, { domain: this.domain, hosts });
+  }
+
+  records(name: string, { target, ...args }: HostRecordsArgs): Records {
+    const { address = "", ipv6 } = target;
+    return new Records(name, { ...args, domain: this.domain, address, ipv6 });
   }
 }
 

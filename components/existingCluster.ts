@@ -14,17 +14,24 @@ export class ExistingCluster extends pulumi.ComponentResource implements Cluster
   readonly provider: k8s.Provider;
   readonly id: pulumi.Output<string>;
   readonly name: pulumi.Output<string>;
+  readonly displayName: string;
   readonly kubeconfig: pulumi.Output<string>;
   readonly workers: pulumi.Resource[] = [];
   readonly spread: "hard" | "soft";
   readonly apiServer: ApiServerPolicy;
   readonly storageProvisioner: string;
+  /** Its annotations are nothing to others than DOKS, which a context may be. */
+  readonly balancer = "digitalocean";
+  readonly protect = false;
+  /** It may have one, and its kubelets may sign for themselves, which ours refuses. */
+  readonly lacksMetrics = false;
 
   constructor(name: string, args: ExistingClusterArgs, opts?: pulumi.ComponentResourceOptions) {
     checkArgs(["cluster"], { ...args, provider: "existing" });
     super("hobnob:platform:ExistingCluster", name, {}, opts);
     this.id = pulumi.output(args.context);
     this.name = pulumi.output(args.context);
+    this.displayName = args.context;
     this.kubeconfig = pulumi.secret(JSON.stringify(contextOnly(args.context, process.env)));
     this.spread = args.nodes > 1 ? "hard" : "soft";
     this.apiServer = args.cilium ? "cilium" : "ports";

@@ -8,6 +8,7 @@ const specs = [
   "templates/*/test/**/*.test.ts",
   "test/verify/**/*.test.ts",
   "test/checkers/**/*.test.ts",
+  "test/aws/**/*.test.ts",
   "test/app/**/*.test.ts",
   "test/local/**/*.test.ts",
 ];

@@ -166,7 +166,7 @@ describe("DigitalOcean cluster", () => {
 
   it("must not be created without a version plan", () => {
     assert.throws(() => createCluster("cluster", config), {
-      message: "a DigitalOcean cluster needs a version plan: run the preflight first",
+      message: "a new cluster needs a version plan: run the preflight first",
     });
   });
 

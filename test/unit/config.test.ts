@@ -189,11 +189,11 @@ const wrong: Wrong[] = [
   [
     "an unknown provider",
     (c) => {
-      c.cluster.provider = "aws";
+      c.cluster.provider = "google";
     },
     "hobnob:cluster.provider",
-    '"aws"',
-    "digitalocean, existing",
+    '"google"',
+    "digitalocean, aws, existing",
     "pulumi config rm --path 'hobnob:cluster.provider'",
   ],
   [
@@ -795,14 +795,14 @@ const wrong: Wrong[] = [
     "pulumi config set --path 'hobnob:dns.zone' create",
   ],
   [
-    "TLS without DigitalOcean's balancer",
+    "TLS without a cloud's balancer",
     (c) => {
       c.cluster = existing;
       c.tls = { enabled: true };
     },
     "hobnob:tls.enabled",
     "true",
-    "false unless cluster.provider is digitalocean and ingress.expose is LoadBalancer: its balancer ends TLS",
+    "false unless cluster.provider is digitalocean or aws and ingress.expose is LoadBalancer: its balancer ends TLS",
     "pulumi config set --path 'hobnob:tls.enabled' false",
   ],
   [

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import * as pulumi from "@pulumi/pulumi";
-import { Records, type RecordsArgs, Zone, type ZoneArgs } from "../../components/dns";
+import { Records, type RecordsArgs, Zone } from "../../components/dns";
+import type { ZoneArgs } from "../../components/zone";
 import { ConfigurationError } from "../../violations";
 import { type CaptureOptions, capture, edges, find, ofType, unwrap } from "./graph";
 

@@ -67,6 +67,11 @@ const bases: Settings[] = [
     registry,
     registryPassword: MARKER,
   },
+  {
+    domain: "example.com",
+    cluster: { provider: "aws", region: "eu-central-1", workerPools: { workers: { maxCpu: 16, maxMemory: "64Gi" } } },
+    registry: { repository: "hobnob/backend" },
+  },
 ];
 
 // ── what is thrown ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -400,6 +405,8 @@ describe("hostile input", function () {
         return undefined;
       };
       const program = () => (require("../../index") as () => Promise<unknown>)();
+      // Its SDK is not installed here, and its account would be asked by whatever CLI this machine has.
+      if (/"provider":"aws"/.test(engineConfig(thrown).config["hobnob:cluster"] ?? "")) return;
       figures.cases++;
       try {
         assertValid(await capture(program, { ...engineConfig(thrown), stack: "dev", mocks: { resource } }));

@@ -3,7 +3,7 @@ import { z } from "zod";
 
 /** Keys whose schema only says what is refused: what their good values look like. A key is written as in `leaves()`. */
 const GOOD: Record<string, fc.Arbitrary<string>> = {
-  "cluster.region": fc.constant("fra1"),
+  "cluster.region": fc.constantFrom("fra1", "eu-central-1"),
   "cluster.version": fc.constant("1.36"),
   "cluster.systemPool.size": fc.constantFrom("s-2vcpu-4gb", "s-4vcpu-8gb"),
   "cluster.workerPools.<name>.size": fc.constantFrom("s-2vcpu-4gb", "s-4vcpu-8gb"),
@@ -13,7 +13,7 @@ const GOOD: Record<string, fc.Arbitrary<string>> = {
   "registry.server": fc.constantFrom("docker.io", "127.0.0.1:5000", "registry.example.com:443"),
   "registry.clusterServer": fc.constantFrom("registry", "k3d-hobnob.localhost:5050"),
   domain: fc.constantFrom("example.com", "a.b.c.example", "xn--bcher-kva.example", `${"a".repeat(63)}.example`),
-  "cluster.vpcCidr": fc.constantFrom("10.10.0.0/20", "172.16.0.0/16", "192.168.1.0/28"),
+  "cluster.vpcCidr": fc.constantFrom("10.10.0.0/20", "10.30.0.0/16", "172.16.0.0/16", "192.168.1.0/28"),
   "cluster.allowedAddresses.0": fc.oneof(fc.ipV4(), fc.ipV6(), fc.constantFrom("203.0.113.0/24", "2001:db8::/32")),
   "cluster.context": fc.constantFrom("there"),
   "cluster.workerPools.<name>.labels.<name>": fc.constantFrom("search", "", "a.b_c-d"),

@@ -23,6 +23,7 @@ export const platformOutputs: PlatformOutputs = {
   domain: "example.com",
   zone: "example.com",
   ingressNamespace: "nginx-ingress",
+  ingressHostname: "",
   ingressIpv6: "2001:db8::10",
   ingressCustomResources: true,
   ingressSecretNamespaces: [],

@@ -87,7 +87,7 @@ describe("what an earlier run made", () => {
       }),
       ...of("hobnob:platform:Protection", { protect: false, deleteZone: false }),
     };
-    assert.deepEqual(fromState(state), { ...made, context: undefined });
+    assert.deepEqual(fromState(state), { ...made, aws: undefined, context: undefined });
     const provider = of("hobnob:platform:ExistingCluster$pulumi:providers:kubernetes", {
       clusterIdentifier: "kind-one",
     });

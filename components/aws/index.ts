@@ -1,0 +1,2 @@
+export { AwsCluster } from "./cluster";
+export { Route53Zone } from "./dns";
