@@ -12,6 +12,7 @@ import { Routes } from "./components/routes";
 import { SNAPSHOTS_LABELS, Snapshots } from "./components/snapshots";
 import { createZone } from "./components/zone";
 import { readConfig } from "./config";
+import { monthlyCostOutput } from "./cost";
 import { refuseCutOff } from "./cutOff";
 import { ownedBy, ownerOf } from "./owner";
 import { contractVersion, type PlatformOutputs } from "./platform";
@@ -25,7 +26,11 @@ const NAMESPACE = "hobnob";
 /** The graph, from the cluster to the last record: what a line uses is what it waits for, and nothing else. */
 export = async (): Promise<Outputs> => {
   const config = readConfig();
-  const [versionPlan] = await Promise.all([preflight(config), pulumi.runtime.getEngine() && refuseCutOff()]);
+  const [versionPlan, monthlyCost] = await Promise.all([
+    preflight(config),
+    monthlyCostOutput(config),
+    pulumi.runtime.getEngine() && refuseCutOff(),
+  ]);
   const hosts = { api: `api.${config.domain}`, docs: `docs.${config.domain}` };
   const scheme = config.tls.enabled ? "https" : "http";
   const urls = { api: `${scheme}://${hosts.api}`, docs: `${scheme}://${hosts.docs}` };
@@ -176,6 +181,7 @@ export = async (): Promise<Outputs> => {
         : config.registry,
     spread,
     nodeSelector: nodeSelector ?? {},
+    monthlyCost,
     apiServer: cluster.apiServer,
   };
 };

@@ -117,6 +117,11 @@ export const contract = z.object({
     z.record(z.string(), z.string()),
     "Labels of the nodes that are meant for workloads; empty where every node is.",
   ),
+  monthlyCost: output(
+    2,
+    z.object({ priced: z.boolean(), currency: z.string(), minimum: z.number(), maximum: z.number() }),
+    "What the stack costs a month by its settings, scaled in and scaled out, without traffic; `priced` is false, and the figures 0, where the cluster is another's or prices were not to be had.",
+  ),
   apiServer: output(
     2,
     z.enum(["cilium", "ports"]),

@@ -1,6 +1,7 @@
 import { rmSync } from "node:fs";
 import { execa } from "execa";
 import { adminKubeconfig, deleteCluster, isRunning, stopCluster } from "./cluster";
+import { costCommand } from "./cost";
 import { stopDaemons } from "./daemons";
 import { account, type Engine } from "./engine";
 import { runExamples } from "./examples";
@@ -19,6 +20,7 @@ npm run local -- <arguments>    any pulumi command on it: preview, refresh, stac
 npm run kubectl -- <arguments>  kubectl on its cluster
 npm run examples [-- <name> …]  the stacks under examples/ on it: up, checked, and down again (--keep: not down)
 npm run preview -- dev|prod     preview that stack offline, against a simulated account
+npm run cost -- <stack>         what it costs a month, by its settings
 npm run verify -- <stack>       check a deployed stack: any, or local
 npm run rotate -- <stack> elasticsearch|registry|registry-pull|cluster    change its passwords
 npm run scale-down -- <stack> <n>  take the last Elasticsearch nodes out: any stack, or local
@@ -39,6 +41,7 @@ const commands: Record<string, (args: string[]) => Promise<number>> = {
   stop,
   reset,
   preview: previewOffline,
+  cost: costCommand,
   verify: verifyStack,
   rotate: rotateStack,
   "scale-down": (args) => scaleDownStack(args, local),

@@ -88,8 +88,16 @@ const promised: {
   }
     ? true
     : false;
+  monthlyCost: PlatformOutputs["monthlyCost"] extends {
+    priced: boolean;
+    currency: string;
+    minimum: number;
+    maximum: number;
+  }
+    ? true
+    : false;
   secretNamespaces: Same<PlatformOutputs["ingressSecretNamespaces"], string[]>;
-} = { 1: true, images: true, 2: true, registry: true, secretNamespaces: true };
+} = { 1: true, images: true, 2: true, registry: true, monthlyCost: true, secretNamespaces: true };
 
 describe("the contract", () => {
   const recorded = (version: number): OutputRecord => JSON.parse(readFileSync(recordFile(version), "utf8"));

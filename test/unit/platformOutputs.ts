@@ -32,6 +32,7 @@ export const platformOutputs: PlatformOutputs = {
   registry: { server: "docker.io", clusterServer: "docker.io", private: true, anonymous: false },
   spread: "hard",
   nodeSelector: { "hobnob/workloads": "true" },
+  monthlyCost: { priced: true, currency: "USD", minimum: 334, maximum: 430 },
   apiServer: "cilium",
 };
 

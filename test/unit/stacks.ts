@@ -18,6 +18,12 @@ const account: Record<string, object> = {
     },
   },
   "/v2/kubernetes/clusters": { kubernetes_clusters: [] },
+  "/v2/sizes": {
+    sizes: [
+      { slug: "s-2vcpu-4gb", price_monthly: 24 },
+      { slug: "s-4vcpu-8gb", price_monthly: 48 },
+    ],
+  },
   "/v2/vpcs": { vpcs: [{ name: "default-fra1", region: "fra1", ip_range: "10.114.0.0/20", default: true }] },
 };
 
