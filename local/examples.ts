@@ -57,7 +57,7 @@ export async function runExamples(args: string[], command: Command): Promise<num
   const { names, keep } = chosen(args);
   const wasThere = stackResources(STACK).length > 0;
   if (!wasThere) await realPodsWherePossible();
-  const { platform, flags } = await startPlatform("up", wasThere ? {} : platformSettings);
+  const { platform, flags } = await startPlatform("up", platformSettings);
   let code = await run(platform, ["up", "--yes", "--skip-preview", "--suppress-outputs", ...flags]);
   const examples = names.map(exampleOf);
   try {
