@@ -5,6 +5,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { SNAPSHOT_POD } from "../capacity";
 import { ELASTICSEARCH_IMAGE, ELASTICSEARCH_LABELS, type SnapshotStore } from "./elasticsearch";
 import { TO_DNS } from "./namespace";
+import { hardened } from "./podSpec";
 
 export interface SnapshotsArgs {
   namespace: pulumi.Input<string>;
@@ -130,18 +131,14 @@ export class Snapshots extends pulumi.ComponentResource {
   ): k8s.types.input.core.v1.PodSpec {
     // Each cluster in a bucket needs a path of its own.
     const settings = { bucket: args.bucket, base_path: pulumi.getStack() };
-    return {
+    return hardened({
       restartPolicy: "Never",
       serviceAccountName: account.metadata.name,
-      automountServiceAccountToken: false,
-      enableServiceLinks: false,
       nodeSelector: args.nodeSelector,
       securityContext: {
-        runAsNonRoot: true,
         runAsUser: 1000,
         runAsGroup: 1000,
         fsGroup: 1000,
-        seccompProfile: { type: "RuntimeDefault" },
       },
       containers: [
         {
@@ -161,11 +158,6 @@ export class Snapshots extends pulumi.ComponentResource {
             { name: "files", mountPath: SCRIPTS, readOnly: true },
             ...(args.security ? [{ name: "login", mountPath: LOGIN, readOnly: true }] : []),
           ],
-          securityContext: {
-            allowPrivilegeEscalation: false,
-            readOnlyRootFilesystem: true,
-            capabilities: { drop: ["ALL"] },
-          },
           resources: { requests: SNAPSHOT_POD, limits: { memory: SNAPSHOT_POD.memory } },
         },
       ],
@@ -173,6 +165,6 @@ export class Snapshots extends pulumi.ComponentResource {
         { name: "files", configMap: { name: files } },
         ...(args.security ? [{ name: "login", secret: { secretName: LOGIN_SECRET, defaultMode: 0o440 } }] : []),
       ],
-    };
+    });
   }
 }

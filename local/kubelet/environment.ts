@@ -64,6 +64,13 @@ async function resolveValue({ value, valueFrom }: V1EnvVar, pod: V1Pod, containe
 export function fieldOf(pod: V1Pod, path: string): string {
   const [, kind, key] = /^metadata\.(labels|annotations)\['(.+)'\]$/.exec(path) ?? [];
   if (kind && key) return pod.metadata?.[kind as "labels" | "annotations"]?.[key] ?? "";
+  if (path === "metadata.labels" || path === "metadata.annotations") {
+    const all = pod.metadata?.[path === "metadata.labels" ? "labels" : "annotations"] ?? {};
+    const lines = Object.keys(all)
+      .sort()
+      .map((each) => `${each}=${JSON.stringify(all[each])}`);
+    return lines.join("\n");
+  }
   if (path === "status.podIP" || path === "status.podIPs") return loopback(pod.status?.podIP ?? "");
   if (path === "status.hostIP" || path === "status.hostIPs") return pod.status?.hostIP ?? "";
   // biome-ignore lint/suspicious/noExplicitAny: a path into any of the object's parts

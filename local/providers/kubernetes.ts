@@ -45,6 +45,7 @@ const INPUTS = "__inputs";
 const INITIAL_VERSION = "__initialApiVersion";
 const FIELD_MANAGER = "__fieldManager";
 const AUTONAMED = "pulumi.com/autonamed";
+const REPLACE_UNREADY = "pulumi.com/replaceUnready";
 
 /** Managers whose fields an update takes over: those of a plain create, of kubectl and of client-side apply. Source: await.go. */
 const ADOPTED_MANAGERS = ["pulumi-kubernetes", "pulumi-resource-kubernetes", "kubectl", "before-first-apply"];
@@ -363,6 +364,8 @@ class KubernetesProvider implements Provider {
     const fresh = canonical(inputs);
     const replacing = replacingFields(fresh, this.#options.mutable);
     const found = withoutIgnored(changes(old, fresh, replacing), ignoreChanges);
+    if (await this.#isUnreadyJob(inputs))
+      found.push({ kind: "update-replace", inputDiff: false, path: ["metadata", "annotations", REPLACE_UNREADY] });
     const isReplaced = found.some(({ kind }) => kind.endsWith("-replace"));
     const sameName =
       inputs.metadata.name === live.metadata.name && fresh.metadata.namespace === canonical(live).metadata.namespace;
@@ -372,6 +375,15 @@ class KubernetesProvider implements Provider {
       detailedDiff: detailedDiff(found),
       deleteBeforeReplace: isReplaced && sameName && !isAutonamed,
     };
+  }
+
+  /** A Job that has not ended well, and that its program wants another of then; one that cannot be asked is left. */
+  async #isUnreadyJob(inputs: KubeObject): Promise<boolean> {
+    if (inputs.kind !== "Job" || inputs.metadata.annotations?.[REPLACE_UNREADY] !== "true" || !this.#client)
+      return false;
+    const live = await this.#live(this.#client, inputs).catch(() => undefined);
+    const { conditions = [] } = (live?.status ?? {}) as { conditions?: { type: string; status: string }[] };
+    return live !== undefined && !conditions.some(({ type, status }) => type === "Complete" && status === "True");
   }
 
   // Objects

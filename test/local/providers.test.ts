@@ -27,6 +27,7 @@ const types = {
   service: "kubernetes:core/v1:Service",
   deployment: "kubernetes:apps/v1:Deployment",
   statefulSet: "kubernetes:apps/v1:StatefulSet",
+  job: "kubernetes:batch/v1:Job",
 };
 
 describe("changes of a simulated Kubernetes object", () => {
@@ -545,6 +546,26 @@ describe("the simulated kubernetes plugin", function () {
       await configure({ upsertExistingObjects: "true", enablePatchForce: "true" });
       const taken = await plugin.create(types.configMap, configMap("twice", { a: "2" }));
       assert.deepEqual(taken.state.data, { a: "2" });
+    });
+
+    it("must replace a Job that has not ended well where it is told to, and leave one that has", async () => {
+      const job = (name: string, annotations: Bag, spec: Bag = {}) => ({
+        apiVersion: "batch/v1",
+        kind: "Job",
+        metadata: { name, annotations },
+        spec: { ...spec, template: { spec: { ...pods().spec, restartPolicy: "Never" } } },
+      });
+      const again = { "pulumi.com/replaceUnready": "true" };
+      const differs = async (name: string, annotations: Bag, spec?: Bag) => {
+        const made = await plugin.create(types.job, job(name, annotations, spec));
+        return (await plugin.diff(types.job, made, made.inputs)).changes;
+      };
+      const suspended = { "pulumi.com/skipAwait": "true" };
+      assert.deepEqual(await differs("waits", suspended, { suspend: true }), {});
+      assert.deepEqual(await differs("unready", { ...suspended, ...again }, { suspend: true }), {
+        'metadata.annotations["pulumi.com/replaceUnready"]': "update-replace",
+      });
+      assert.deepEqual(await differs("done", again), {});
     });
 
     it("must patch what somebody else made, own the patched fields alone, and let go of them when deleted", async () => {

@@ -66,3 +66,15 @@ async function restartKwok(): Promise<void> {
   await config.makeApiClient(CoordinationV1Api).deleteCollectionNamespacedLease({ namespace: "kube-node-lease" });
   spawn(program, args, { detached: true, stdio: "ignore" }).unref();
 }
+
+/** Lets simulated pods of an image stay Pending for ever, as those of one that can't be pulled do. */
+export async function neverReady(image: string): Promise<void> {
+  const file = join(dirname(adminKubeconfig()), "kwok.yaml");
+  const documents = parseAllDocuments(readFileSync(file, "utf8"));
+  const stage = documents.find((document) => document.getIn(["metadata", "name"]) === "pod-ready");
+  if (!stage) throw new Error("kwok has no stage pod-ready.");
+  const others = { key: ".spec.containers[0].image", operator: "NotIn", values: [image] };
+  stage.addIn(["spec", "selector", "matchExpressions"], stage.createNode(others));
+  writeFileSync(file, documents.map(String).join(""));
+  await restartKwok();
+}

@@ -9,6 +9,7 @@ import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import type { CoreV1Api, V1Container, V1EndpointSlice, V1Pod, V1PodSpec, V1PodStatus } from "@kubernetes/client-node";
 import { adminKubeconfig } from "../../local/cluster";
+import { fieldOf } from "../../local/kubelet/environment";
 import { isReal } from "../../local/kubelet/images";
 import { loopback, namesDirectory, podNetwork, writeNames } from "../../local/kubelet/names";
 import { RealPod } from "../../local/kubelet/pod";
@@ -122,6 +123,12 @@ describe("the kubelet of real pods", () => {
     assert.deepEqual([second?.restartCount, second?.state?.terminated?.exitCode], [0, 0]);
     const unready = statuses.filter(({ phase }) => phase === "Pending");
     assert.ok(unready.length > 0 && unready.every(({ containerStatuses }) => containerStatuses?.[0]?.state?.waiting));
+  });
+
+  it("must write all of a pod's labels and annotations as the kubelet does: sorted, a line each, in quotes", () => {
+    const pod = { metadata: { labels: { tier: "data", app: 'the "shop"' } } };
+    assert.equal(fieldOf(pod, "metadata.labels"), 'app="the \\"shop\\""\ntier="data"');
+    assert.equal(fieldOf(pod, "metadata.annotations"), "");
   });
 
   it("must give a process the variables and files of its pod's spec, its paths and addresses those of this machine", async () => {
