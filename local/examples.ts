@@ -26,11 +26,16 @@ const STACK = "local";
 const PLATFORM = "organization/hobnob/local";
 const examplesDirectory = join(cloneDirectory, "examples");
 
-/** What the example stacks ask of the platform besides Pulumi.local.yaml. */
-const platformSettings: Record<string, unknown> = {
-  // For the crawler's Ingress without a host.
-  "hobnob:ingress": { allowEmptyHost: true },
-};
+/** What all examples at once ask of the platform besides Pulumi.local.yaml. */
+function platformSettings(): Record<string, unknown> {
+  const { config } = parse(readFileSync(join(cloneDirectory, `Pulumi.${STACK}.yaml`), "utf8"));
+  const { systemPool, ...cluster } = config["hobnob:cluster"];
+  return {
+    "hobnob:cluster": { ...cluster, systemPool: { ...systemPool, count: 2 * systemPool.count } },
+    // For the crawler's Ingress without a host.
+    "hobnob:ingress": { ...config["hobnob:ingress"], allowEmptyHost: true },
+  };
+}
 
 /** A stack under examples/, and how its run went. */
 interface Example {
@@ -57,7 +62,7 @@ export async function runExamples(args: string[], command: Command): Promise<num
   const { names, keep } = chosen(args);
   const wasThere = stackResources(STACK).length > 0;
   if (!wasThere) await realPodsWherePossible();
-  const { platform, flags } = await startPlatform("up", platformSettings);
+  const { platform, flags } = await startPlatform("up", platformSettings());
   let code = await run(platform, ["up", "--yes", "--skip-preview", "--suppress-outputs", ...flags]);
   const examples = names.map(exampleOf);
   try {
@@ -68,9 +73,7 @@ export async function runExamples(args: string[], command: Command): Promise<num
     }
   } finally {
     if (keep && !command.isInterrupted()) {
-      console.log(
-        "\nKept. Down again: npm run local -- destroy comes last; each example by npm run examples without --keep.",
-      );
+      console.log(`\nKept. Down again: npm run examples -- ${names.join(" ")}; and the platform: npm run reset`);
     } else {
       if (!(await takeDown(platform, examples))) code = 1;
       if (!wasThere) await command.reset();
@@ -204,7 +207,8 @@ async function outputsOf(platform: Engine, project?: Project, ...flags: string[]
 /** Every workload with its pods, every host, every output, and what was checked. */
 async function summary(platform: Engine, examples: Example[]): Promise<string> {
   const workloads = new Table({ head: ["stack", "workload", "available / desired"], style: plain });
-  const stacks = new Table({ head: ["stack", "seconds", "hosts", "outputs", "checked"], style: plain, wordWrap: true });
+  const head = ["stack", "seconds", "hosts", "outputs", "checked"];
+  const stacks = new Table({ head, style: plain, wordWrap: true, colWidths: [null, null, null, null, 60] });
   const apps = cluster().makeApiClient(AppsV1Api);
   const all: [string, Example | undefined][] = [
     ["hobnob", undefined],
@@ -219,7 +223,9 @@ async function summary(platform: Engine, examples: Example[]): Promise<string> {
       if (example && amounts && new Set(amounts.split(" / ")).size > 1) example.failure ??= `${id}: ${amounts} pods`;
     }
     const outputs = Object.entries(await outputsOf(platform, example?.project, "--non-interactive"));
-    const shown = outputs.map(([key, value]) => `${key}: ${typeof value === "string" ? value : JSON.stringify(value)}`);
+    const shown = outputs.map(([key, value]) =>
+      short(`${key}: ${typeof value === "string" ? value : JSON.stringify(value)}`),
+    );
     stacks.push([
       name,
       example?.seconds ?? "",
@@ -232,6 +238,8 @@ async function summary(platform: Engine, examples: Example[]): Promise<string> {
   }
   return `${workloads}\n${stacks}`;
 }
+
+const short = (text: string) => (text.length > 90 ? `${text.slice(0, 90)}…` : text);
 
 /** No colour: the table is for logs too. */
 const plain = { head: [], border: [] };
