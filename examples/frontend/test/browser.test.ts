@@ -53,7 +53,7 @@ describe("front end in a real browser, on the sample API", function () {
     complaints = [];
     page = await (browser as BrowserContext).newPage();
     page.setDefaultTimeout(15_000);
-    page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+    page.on("console", (message) => /error|warning/.test(message.type()) && complaints.push(message.text()));
     page.on("pageerror", (error) => complaints.push(error.message));
     page.on("request", (request) => asked.add(new URL(request.url()).origin));
     await page.setViewportSize(DESKTOP);

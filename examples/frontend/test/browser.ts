@@ -16,6 +16,11 @@ interface Chromium {
   env?: Record<string, string>;
 }
 
+const run = promisify(execFile);
+
+/** The first that knows `light-dark()` in colours. */
+const OLDEST = 123;
+
 /** Why no browser can be had here: the reason to give when a test is skipped. */
 class Unavailable extends Error {}
 
@@ -29,14 +34,19 @@ const FLAGS = [
   "--disable-sync",
 ];
 
-/** The machine's own Chromium, else one from an npm package; with a profile of its own that ends with it. */
-export async function openBrowser(flags: string[] = []): Promise<BrowserContext> {
-  const { executablePath, env } = ofTheMachine() ?? (await ofThePackage());
+/**
+ * The machine's own Chromium, else one from an npm package; with a profile of its own that ends with it.
+ * @param hosts addresses by name, such as `127.0.0.1:8080`; no other name is known, so that nothing leaves this machine
+ */
+export async function openBrowser(hosts: Record<string, string> = {}): Promise<BrowserContext> {
+  const { executablePath, env } = (await ofTheMachine()) ?? (await ofThePackage());
+  const known = Object.entries(hosts).map(([name, address]) => `MAP ${name} ${address}`);
+  const rules = [...known, "MAP * ~NOTFOUND", "EXCLUDE 127.0.0.1"].join(", ");
   const profile = await mkdtemp(join(tmpdir(), "chromium-"));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath,
     env: { ...(process.env as Record<string, string>), ...env },
-    args: [...FLAGS, ...flags],
+    args: [...FLAGS, `--host-resolver-rules=${rules}`],
     timeout: 60_000,
   });
   context.on("close", () => void rm(profile, { recursive: true, force: true }));
@@ -46,18 +56,23 @@ export async function openBrowser(flags: string[] = []): Promise<BrowserContext>
 /** The reason to skip tests that need a browser; none where there is one. Gets it the first time. */
 export async function browserMissing(): Promise<string | undefined> {
   try {
-    if (!ofTheMachine()) await ofThePackage();
+    if (!(await ofTheMachine())) await ofThePackage();
   } catch (error) {
     if (error instanceof Unavailable) return error.message;
     throw error;
   }
 }
 
-function ofTheMachine(): Chromium | undefined {
+/** The first that starts and is new enough: some systems have a script of that name that says what to install. */
+async function ofTheMachine(): Promise<Chromium | undefined> {
   const folders = (process.env.PATH ?? "").split(delimiter);
   const names = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
-  const executablePath = names.flatMap((name) => folders.map((folder) => join(folder, name))).find(existsSync);
-  return executablePath ? { executablePath } : undefined;
+  for (const executablePath of names
+    .flatMap((name) => folders.map((folder) => join(folder, name)))
+    .filter(existsSync)) {
+    const { stdout } = await run(executablePath, ["--version"]).catch(() => ({ stdout: "" }));
+    if (Number(/(\d+)\.\d+\.\d+/.exec(stdout)?.[1]) >= OLDEST) return { executablePath };
+  }
 }
 
 /** Unpacked once into the cache of the tools: the browser, the libraries it was built with, and letters to show. */
@@ -81,7 +96,7 @@ async function unpack(source: string, home: string): Promise<void> {
   const draft = `${home}.${process.pid}`;
   try {
     await cp(source, draft, { recursive: true });
-    await promisify(execFile)("npm", ["ci", "--ignore-scripts", "--loglevel=error"], { cwd: draft }).catch((error) => {
+    await run("npm", ["ci", "--ignore-scripts", "--loglevel=error"], { cwd: draft }).catch((error) => {
       throw new Unavailable(`Chromium's package can't be installed: ${error.stderr.trim().split("\n").at(-1)}`);
     });
     const packed = join(draft, "node_modules", "@sparticuz", "chromium", "bin");

@@ -21,9 +21,7 @@ const check: LiveCheck = async ({ outputs, platform, endpoints, isReal }) => {
 
   const [api] = await endpoints(platform.namespace, "backend", "http");
   // In place of DNS and the controller, which are not there: everything else is as in the world.
-  const rules = { [host(platform.apiUrl)]: api, [host(url)]: pods[0] };
-  const map = Object.entries(rules).map(([name, address]) => `MAP ${name} ${address}`);
-  const browser = await openBrowser([`--host-resolver-rules=${map.join(", ")}`]);
+  const browser = await openBrowser({ [host(platform.apiUrl)]: api as string, [host(url)]: pods[0] as string });
   try {
     const page = await browser.newPage();
     await page.goto(url);

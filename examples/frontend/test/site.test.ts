@@ -40,7 +40,7 @@ describe("front end's server", function () {
     asset = /src="(\/assets\/main-[A-Z0-9]{8}\.js)"/.exec(String(body))?.[1] ?? "";
     assert.notEqual(asset, "");
   });
-  after(() => stopSite(site));
+  after(() => site && stopSite(site));
 
   describe("its image", () => {
     it("must be made of its sources alone: no other file may cause a new one", () => {

@@ -27,10 +27,15 @@ export async function startSite(env: Record<string, string>) {
   const port = await getPort();
   const site = run({ PORT: String(port), DRAIN_SECONDS: "1", ...env });
   const url = `http://127.0.0.1:${port}`;
-  for (;;) {
+  for (const end = Date.now() + 30_000; ; await sleep(20)) {
     assert.equal(site.process.exitCode, null, site.output());
-    if (await fetch(`${url}/readyz`).catch(() => undefined)) return { url, ...site };
-    await sleep(20);
+    // As it answers itself: no request of a test leaves this machine.
+    const answer = await fetch(`${url}/readyz`, { redirect: "manual" }).catch(() => undefined);
+    if (answer?.status === 200) return { url, ...site };
+    if (answer || Date.now() > end) {
+      await stopSite(site);
+      throw new Error(`/readyz answers ${answer?.status}: ${site.output()}`);
+    }
   }
 }
 
