@@ -191,6 +191,13 @@ function serviceViolations(
       alike,
       `a path that ends with / as ${show(path)} does or does not, or requests get a slash too many or too few`,
     ),
+    // There the controller rewrites by a pattern that it makes of the path as it is written.
+    ...expect(
+      `${arg}.rewrite`,
+      rewrite,
+      !canary || rewrite === undefined || (pathType === "Prefix" && !/[()*+]/.test(String(path))),
+      `nothing beside a canary, unless the pathType is Prefix and the path, ${show(path)}, has no ( ) * + in it`,
+    ),
     ...(canary ? canaryViolations(canary, `${arg}.canary`) : []),
   ];
 }

@@ -37,7 +37,7 @@ export type RoutePath = At &
     | (Backend & {
         /**
          * Takes the path's place at the front of what the Service gets: `/tea/` rewritten to `/` makes `/x` of `/tea/x`.
-         * Of a Prefix, both end with `/`, or neither does.
+         * Of a Prefix, both end with `/`, or neither does. Beside a canary the pathType is Prefix.
          */
         rewrite?: string;
         /** Needs the class's custom resources. */

@@ -285,6 +285,31 @@ function selectorsApart(resources: Resource[]): Finding[] {
   );
 }
 
+const ROUTES = ["kubernetes:networking.k8s.io/v1:Ingress", "kubernetes:k8s.nginx.org/v1:VirtualServer"];
+
+const hostsOf = ({ props: { spec = {} } }: Resource): string[] =>
+  [...(spec.rules ?? []), spec]
+    .map(({ host }: { host?: string }) => host)
+    .filter((host) => host !== undefined && known(host)) as string[];
+
+/** The controller serves a host for the oldest route alone: the others' requests are answered 404. */
+function hostOnce(resources: Resource[]): Finding[] {
+  const all = resources.filter(({ type }) => ROUTES.includes(type));
+  const className = ({ props }: Resource) => props.spec?.ingressClassName;
+  return all.flatMap((resource, i) =>
+    hostsOf(resource).flatMap((host) =>
+      all
+        .slice(0, i)
+        .filter((other) => className(other) === className(resource) && hostsOf(other).includes(host))
+        .map((other) => ({
+          resource,
+          found: `the host ${host}, which ${other.name} has`,
+          set: "its paths in the route that has the host, or another host",
+        })),
+    ),
+  );
+}
+
 /** A volume of one machine holds every further pod at `ContainerCreating`, and an update at its first new pod. */
 function singleWriter(resources: Resource[]): Finding[] {
   const claims = ofType(resources, "kubernetes:core/v1:PersistentVolumeClaim").filter(({ props }) =>
@@ -424,6 +449,7 @@ export const availability: Rule[] = [
   },
   { name: "service-selects", description: "A Service selects pods and ports that there are.", check: serviceSelects },
   { name: "selectors-apart", description: "No workload selects another's pods.", check: selectorsApart },
+  { name: "host-once", description: "A host of a class belongs to one route.", check: hostOnce },
   {
     name: "single-writer",
     description: "A volume that one machine can mount is not in a Deployment.",

@@ -87,6 +87,16 @@ const balancer = (nodes: string) =>
     metadata: { ...metadata, annotations: { "service.beta.kubernetes.io/do-loadbalancer-size-unit": nodes } },
     spec: { type: "LoadBalancer", selector: labels, ports: [] },
   });
+const route = (host: string | undefined, name = "shop", ingressClassName = "nginx") =>
+  resource("kubernetes:networking.k8s.io/v1:Ingress", name, {
+    metadata,
+    spec: { ingressClassName, rules: [{ host }] },
+  });
+const virtualServer = (host: string) =>
+  resource("kubernetes:k8s.nginx.org/v1:VirtualServer", "canary", {
+    metadata,
+    spec: { ingressClassName: "nginx", host },
+  });
 const claim = (mode: string) =>
   resource("kubernetes:core/v1:PersistentVolumeClaim", "photos", {
     metadata: { ...metadata, name: "photos" },
@@ -391,6 +401,19 @@ const cases: Case[] = [
     ],
   },
   {
+    rule: "host-once",
+    passes: [
+      [route("a.test"), route("b.test", "other")],
+      [route("a.test"), route("a.test", "other", "internal")],
+      [route(UNKNOWN), route(UNKNOWN, "other")],
+      [route(undefined), route(undefined, "other")],
+    ],
+    fails: [
+      ["the host a.test, which shop has", [route("a.test"), route("a.test", "other")]],
+      ["the host a.test, which shop has", [route("a.test"), virtualServer("a.test")]],
+    ],
+  },
+  {
     rule: "single-writer",
     passes: [
       [withPod(volume), claim("ReadWriteMany")],
@@ -677,7 +700,10 @@ describe("the stacks of this repository", () => {
     return captured.map(({ inputs, ...one }) => ({ ...one, props: inputs }));
   }
 
-  const exposed = (expose: string) => ({ "hobnob:ingress": { expose }, "hobnob:dns": { zone: "none" } });
+  const exposed = (expose: string, more = {}) => ({
+    "hobnob:ingress": { expose, ...more },
+    "hobnob:dns": { zone: "none" },
+  });
   const hostPorts = exposed("HostPort");
   const stacks: [title: string, stack: Stack, more?: Record<string, unknown>][] = [
     ["dev", "dev"],
@@ -686,6 +712,11 @@ describe("the stacks of this repository", () => {
     ["prod with everything", "prod", everything],
     ["dev on a port of each node", "dev", exposed("NodePort")],
     ["dev on the nodes' own ports", "dev", hostPorts],
+    [
+      "dev with all that routes may need",
+      "dev",
+      exposed("NodePort", { customResources: true, secretNamespaces: ["shop"] }),
+    ],
   ];
 
   for (const [title, stack, more] of stacks)

@@ -141,17 +141,23 @@ const EXISTING = [
   ...["elasticsearch", "ingress"].flatMap((from) => [`${from} → API server: 443`, `${from} → world: 443`]),
 ];
 
+/** NGINX ends TLS itself where it may read a certificate and no balancer does. */
+const OWN_TLS = EXISTING.map((line) => line.replace(/→ ingress: 80$/, "→ ingress: 80, 443"));
+
 const existing = {
   "hobnob:cluster": { provider: "existing", context: "there", nodes: 3, storageProvisioner: "local" },
   "hobnob:ingress": { expose: "NodePort" },
   "hobnob:dns": { zone: "none" },
 };
 
+const ownTls = { ...existing, "hobnob:ingress": { expose: "NodePort", secretNamespaces: ["shop"] } };
+
 describe("reachability", () => {
   const stacks: [string, () => Promise<Captured[]>, string[]][] = [
     ["dev", () => captureStack("dev"), DEV],
     ["prod with everything", () => captureStack("prod", everything), PROD],
     ["an existing cluster", () => withContext("there", () => captureStack("dev", existing)), EXISTING],
+    ["an existing cluster with own TLS", () => withContext("there", () => captureStack("dev", ownTls)), OWN_TLS],
   ];
   const figures: Record<string, number> = {};
 

@@ -467,6 +467,18 @@ describe("refused routes", () => {
       { stickySession: { cookie: "a b", expires: "1 h" } },
       ["stickySession.cookie", "stickySession.expires"],
     ],
+    [
+      "a rewrite that the controller can't do beside a canary",
+      {
+        ...custom,
+        paths: [
+          { ...shop, path: "/a", pathType: "Exact", rewrite: "/", canary: { ...newer, weight: 1 } },
+          { ...shop, path: "/b(", rewrite: "/c", canary: { ...newer, weight: 1 } },
+          { ...shop, path: "/c", pathType: "Exact", rewrite: "/" },
+        ],
+      },
+      ["paths[0].rewrite", "paths[1].rewrite"],
+    ],
     ["users that the controller can't read", { basicAuth: { secretName: "users" } }, ["basicAuth"]],
     [
       "users of another namespace",
