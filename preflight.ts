@@ -265,7 +265,8 @@ async function checkDelegation({ domain, tls, cluster }: Config, timeoutMs: numb
   const servers =
     typeof found === "string" ? [] : found.map((server) => server.toLowerCase().replace(/\.$/, "")).sort();
   // Each zone of Route 53 has four of its own, which only the zone tells.
-  const isOurs = (server: string) => (isAws ? /\.awsdns-\d+\./.test(server) : NAME_SERVERS.includes(server));
+  const isOurs = (server: string) =>
+    isAws ? /^ns-\d+\.awsdns-\d+\.(com|net|org|co\.uk)$/.test(server) : NAME_SERVERS.includes(server);
   if (servers.length > 0 && servers.every(isOurs)) return [];
   const now = `is delegated to ${servers.length > 0 ? servers.join(", ") : "no name server"}`;
   return [

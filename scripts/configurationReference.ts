@@ -25,6 +25,7 @@ with what was given, what is allowed and the command that sets it. Lists are wri
 | --- | --- |
 | \`DIGITALOCEAN_TOKEN\` | API token of the account; needed where the cluster or the zone is DigitalOcean's. |
 | \`DIGITALOCEAN_API_URL\` | Address of its API; without it \`https://api.digitalocean.com\`. |
+| \`AWS_PROFILE\` and whatever else the AWS CLI reads | Credentials of the account, for a cluster at AWS. |
 | \`KUBECONFIG\` | Files in which the context of an existing cluster is looked up; without it \`~/.kube/config\`. |
 `;
 

@@ -11,7 +11,7 @@ import { ToolError } from "../../local/build";
 import { cloneDirectory } from "../../local/paths";
 import { violations } from "../../policy/policies";
 import { type Captured, type CaptureOptions, capture, edges, find, ofType, unwrap, waitsFor } from "../unit/graph";
-import { captureSettings, captureStack } from "../unit/stacks";
+import { captureSettings, captureStack, withContext } from "../unit/stacks";
 import { ARN, HOSTNAME, mocks, withCli } from "./account";
 import { obtainSdk, useSdk } from "./sdk";
 
@@ -496,6 +496,28 @@ describe("AWS", function () {
         const found = violations(graph.map(({ inputs, ...one }) => ({ ...one, props: inputs })));
         assert.deepEqual(found, [], String(preview));
       }
+    });
+
+    it("must open exactly the paths that an existing cluster has, whose policies can't name the API server either", async () => {
+      const policies = (graph: Captured[]) =>
+        ofType(graph, "kubernetes:networking.k8s.io/v1:NetworkPolicy")
+          .map(({ name, inputs }) => [name, inputs.metadata.namespace, inputs.spec])
+          .sort();
+      const cluster = { provider: "existing", context: "there", nodes: 4, storageProvisioner: "local" };
+      const elsewhere = { "hobnob:cluster": cluster, "hobnob:dns": { zone: "none" } };
+      const existing = await withContext("there", () => captureStack("prod", elsewhere));
+      assert.deepEqual(policies(await stack()), policies(existing));
+    });
+
+    it("must let pods ask the DNS where Auto Mode has it: at the Service's address, as no pod is behind it", async () => {
+      const graph = await stack();
+      const { serviceIpv4Cidr } = find(graph, EKS).inputs.kubernetesNetworkConfig;
+      const address = serviceIpv4Cidr.replace(/\.0\/16$/, ".10/32");
+      const clients = ofType(graph, "kubernetes:networking.k8s.io/v1:NetworkPolicy").filter(({ inputs }) =>
+        JSON.stringify(inputs.spec.egress ?? []).includes("kube-dns"),
+      );
+      assert.ok(clients.length >= 2);
+      for (const { name, inputs } of clients) assert.ok(JSON.stringify(inputs.spec.egress).includes(address), name);
     });
 
     it("must push to the account's registry, while the cluster is being made, and pull by the nodes' role", async () => {

@@ -8,6 +8,7 @@ import type { Config } from "../../config";
 import { planVersion, preflight } from "../../preflight";
 import type { fromState } from "../../previousRun";
 import { ConfigurationError, type Violation } from "../../violations";
+import { withCli } from "../aws/account";
 
 const ON_OFFER = ["1.36.3-do.0", "1.36.10-do.1", "1.36.10-do.0", "1.35.7-do.0"];
 
@@ -423,6 +424,28 @@ describe("delegation", () => {
     assert.deepEqual(await check(true), refusal("is delegated to a.iana-servers.net, b.iana-servers.net"));
     servers = ["ns1.digitalocean.com", "ns.evil-digitalocean.com"];
     assert.deepEqual(await check(true), refusal("is delegated to ns.evil-digitalocean.com, ns1.digitalocean.com"));
+  });
+
+  it("must be to Route 53's for a cluster at AWS, which has others for each zone", async () => {
+    const aws = {
+      provider: "aws",
+      name: "hobnob-dev",
+      region: "eu-central-1",
+      version: "1.36",
+      workerPools: {},
+    } as unknown as Config["cluster"];
+    const tls = { enabled: true, resolver: `127.0.0.1:${server.address().port}` };
+    const check = () =>
+      withCli({}, (cli) => {
+        env = cli;
+        return violations(config({ cluster: aws, dns: { zone: "create" }, tls }));
+      });
+    servers = ["ns-1.awsdns-01.org", "NS-22.awsdns-02.co.uk"];
+    assert.deepEqual(await check(), []);
+    servers = ["ns-1.awsdns-01.org", "ns1.awsdns-01.evil.org"];
+    assert.match((await check())[0]?.given ?? "", /is delegated to ns-1\.awsdns-01\.org, ns1\.awsdns-01\.evil\.org/);
+    servers = digitalOcean;
+    assert.match((await check())[0]?.allowed ?? "", /those of the output nameServers/);
   });
 
   it("must be there at all", async () => {
