@@ -5,6 +5,7 @@ import { costCommand } from "./cost";
 import { stopDaemons } from "./daemons";
 import { account, type Engine } from "./engine";
 import { runExamples } from "./examples";
+import { graphCommand } from "./graph";
 import { restoreFor, scaleDownStack } from "./operate";
 import { cloneDirectory, stateDirectory } from "./paths";
 import { previewOffline } from "./preview";
@@ -21,6 +22,7 @@ npm run kubectl -- <arguments>  kubectl on its cluster
 npm run examples [-- <name> …]  the stacks under examples/ on it: up, checked, and down again (--keep: not down)
 npm run preview -- dev|prod     preview that stack offline, against a simulated account
 npm run cost -- <stack>         what it costs a month, by its settings
+npm run graph -- <stack>        its resources as a picture (--preview: as it would be)
 npm run verify -- <stack>       check a deployed stack: any, or local
 npm run rotate -- <stack> elasticsearch|registry|registry-pull|cluster    change its passwords
 npm run scale-down -- <stack> <n>  take the last Elasticsearch nodes out: any stack, or local
@@ -42,6 +44,7 @@ const commands: Record<string, (args: string[]) => Promise<number>> = {
   reset,
   preview: previewOffline,
   cost: costCommand,
+  graph: graphCommand,
   verify: verifyStack,
   rotate: rotateStack,
   "scale-down": (args) => scaleDownStack(args, local),

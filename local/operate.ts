@@ -79,7 +79,8 @@ function succeeded(code: number): void {
   if (code !== 0) throw new Error("The stack's settings could not be written; the reason is above.");
 }
 
-async function localPulumi(): Promise<Pulumi> {
+/** The engine's command line on the stack `local`, where it runs. */
+export async function localPulumi(): Promise<Pulumi> {
   const account = runningDaemon("account");
   if (!account || !isRunning() || !existsSync(projectDirectory()))
     throw new Error("The stack local does not run; start it: npm start -- --real");

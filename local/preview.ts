@@ -1,6 +1,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Options } from "execa";
 import { parse } from "yaml";
 import { secretKeys } from "../config";
 import { startAccount, stopDaemons } from "./daemons";
@@ -8,32 +9,43 @@ import { engine, prepareProject, pulumi } from "./engine";
 import { cloneDirectory } from "./paths";
 import { obtainTools } from "./tools";
 
+/** Previews a stack, for whoever reads it. */
+export const previewOffline = ([stack = "", ...args]: string[]): Promise<number> =>
+  withOfflinePreview(stack, console.log, async (preview) => {
+    const policies = ["--policy-pack", join(cloneDirectory, "policy", "pack")];
+    return (await preview([...policies, ...args], { stdio: "inherit" })).exitCode ?? 1;
+  });
+
+type Preview = (args: string[], options?: Options) => ReturnType<typeof pulumi>;
+
 /**
- * Previews a stack from its real settings against a simulated account, on a throw-away copy of settings and state.
+ * Previews of a stack from its real settings against a simulated account, on a throw-away copy of settings and state.
  * Nothing of the stack's own backend or account is asked; secrets cannot be read, so stand-ins take their place.
  */
-export async function previewOffline([stack, ...args]: string[]): Promise<number> {
+export async function withOfflinePreview<T>(
+  stack: string,
+  say: (line: string) => void,
+  use: (preview: Preview) => Promise<T>,
+): Promise<T> {
   const settings = join(cloneDirectory, `Pulumi.${stack}.yaml`);
   if (!stack || !existsSync(settings)) {
     const named = stack ? `There is no Pulumi.${stack}.yaml` : "No stack was named";
-    console.error(`${named}; for example: npm run preview -- dev`);
-    return 1;
+    throw new Error(`${named}; for example: npm run preview -- dev`);
   }
   const tools = await obtainTools(["pulumi", "pulumi-language-nodejs"]);
   const temporary = mkdtempSync(join(tmpdir(), "hobnob-preview-"));
   process.env.HOBNOB_LOCAL_STATE = temporary;
   try {
-    console.log(`The DigitalOcean account of this preview is simulated; nothing of the stack ${stack} is touched.`);
+    say(`The DigitalOcean account of this preview is simulated; nothing of the stack ${stack} is touched.`);
     const account = await startAccount(process.env);
     await post(`http://127.0.0.1:${account.port}/local/settings`, { withCluster: false });
     const runner = engine(tools, account.port);
     const standIns = secretStandIns(settings);
-    console.log(`Stand-ins for secrets, which cannot be read here: ${Object.keys(standIns).join(", ") || "none"}\n`);
+    say(`Stand-ins for secrets, which cannot be read here: ${Object.keys(standIns).join(", ") || "none"}\n`);
     await prepareProject(runner, stack, {}, standIns);
-    const policies = ["--policy-pack", join(cloneDirectory, "policy", "pack")];
-    const command = ["preview", "--stack", stack, ...policies, ...args];
-    const result = await pulumi(runner, command, { stdio: "inherit", reject: false });
-    return result.exitCode ?? 1;
+    return await use((args, options) =>
+      pulumi(runner, ["preview", "--stack", stack, ...args], { reject: false, ...options }),
+    );
   } finally {
     await stopDaemons();
     rmSync(temporary, { recursive: true, force: true });
