@@ -19,7 +19,7 @@ import {
 
 type Probe = k8s.types.input.core.v1.Probe;
 
-export interface ServicePort {
+interface ServicePort {
   /** At most 15 of a-z, 0-9 and "-". */
   name: string;
   /** The Service's, 1 to 65535. */
