@@ -100,7 +100,7 @@ export class Service extends pulumi.ComponentResource {
     opts?: pulumi.ComponentResourceOptions,
     { type, tracked }: Kind = { type: "hobnob:platform:Service", tracked: true },
   ) {
-    const all = { name, ...args };
+    const all = { ...args, name: args.name ?? name };
     reject(name, all, tracked);
     super(type, name, {}, opts);
     const { ports, autoscaling, canary, ingressClass } = all;

@@ -50,7 +50,7 @@ export class Task extends pulumi.ComponentResource {
   readonly jobName: pulumi.Output<string>;
 
   constructor(name: string, args: TaskArgs, opts?: pulumi.ComponentResourceOptions) {
-    const all = { name, ...args };
+    const all = { ...args, name: args.name ?? name };
     refuse("Task", name, [...refusals(schema, all), ...podContradictions(all), ...contradictions(all)]);
     super("hobnob:platform:Task", name, {}, opts);
     this.labels = podLabels(all.name);

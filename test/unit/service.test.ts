@@ -185,6 +185,7 @@ describe("service", () => {
       assert.equal(find(graph, type).inputs.metadata.name, "store", type);
     assert.equal(containerOf(graph).name, "store");
     assert.deepEqual(service.labels, { "app.kubernetes.io/name": "store" });
+    assert.equal(containerOf(await deploy({ name: undefined })).name, "shop");
   });
 
   it("must run the command, arguments and environment that it is given, and what is secret from a Secret", async () => {
