@@ -268,6 +268,24 @@ concurrency = 2
     assert.notEqual(page.worker, worker);
   });
 
+  it("must count nothing that a worker says of a page that was taken from it, and take it back as a worker", async () => {
+    const id = await crawl({ url: `${site}/slow/late` });
+    await until("the page is asked for", () => slow.length === 1);
+    const [{ worker }] = (await pagesOf(id)) as [{ worker: string }];
+    const late = (await workerWith(worker)) as Running;
+    late.child.kill("SIGSTOP");
+    await until("another asks for it", () => slow.length === 2);
+    slow[1]?.end("found");
+    await finished(id);
+    slow[0]?.end("found by another");
+    late.child.kill("SIGCONT");
+    await until("the late one has reported", () => master.log().includes("reported too late"));
+    const [page] = await pagesOf(id);
+    assert.deepEqual([page.state, page.attempt, page.bytes], ["done", 2, 5]);
+    assert.notEqual(page.worker, worker);
+    await until("it is registered again", async () => (await fetch(`${urlOf(late)}/readyz`)).status === 200);
+  });
+
   it("must finish a worker's pages before it stops, hand it no more, and forget it at once", async () => {
     const id = await crawl({ url: `${site}/slow/stopping` });
     await until("the page is asked for", () => slow.length === 1);
@@ -316,11 +334,12 @@ concurrency = 2
     }
   });
 
+  const urlOf = (worker: Running) => /Server listening at (http:\S+?)"/.exec(worker.log())?.[1];
+
   /** A worker tells its id at /status of its HTTP port, which its log names. */
   async function workerWith(id: string): Promise<Running | undefined> {
     for (const worker of workers) {
-      const url = /Server listening at (http:\S+?)"/.exec(worker.log())?.[1];
-      const { id: own } = (await (await fetch(`${url}/status`)).json()) as { id: string };
+      const { id: own } = (await (await fetch(`${urlOf(worker)}/status`)).json()) as { id: string };
       if (own === id) return worker;
     }
     return undefined;
