@@ -250,7 +250,7 @@ concurrency = 2
     assert.equal((await refused({ url: site, maxDepth: 4 }))[0], 400);
     assert.equal((await start({ url: site }, {})).status, 401);
     assert.equal((await start({ url: site }, { authorization: "Bearer another" })).status, 401);
-    assert.equal((await fetch(`${api}/crawls/some`)).status, 401);
+    for (const path of ["/crawls/some", "/workers"]) assert.equal((await fetch(api + path)).status, 401);
   });
 
   it("must hand a lost worker's page to another", async () => {
@@ -293,12 +293,15 @@ concurrency = 2
     const stopping = (await workerWith(worker)) as Running;
     const exited = once(stopping.child, "exit");
     stopping.child.kill("SIGTERM");
-    await sleep(1500);
+    // biome-ignore lint/suspicious/noExplicitAny: answers have as many shapes as there are calls
+    const registered = async () => (await ask("/workers")).workers.find((one: any) => one.id === worker);
+    await until("it has told that it stops", async () => (await registered()).draining);
     const other = await crawl({ url: `${site}/one`, maxDepth: 0 });
     await finished(other);
     assert.notEqual((await pagesOf(other))[0].worker, worker);
     slow[0]?.end("found");
     assert.deepEqual(await exited, [0, null]);
+    assert.equal(await registered(), undefined);
     await finished(id);
     const [page] = await pagesOf(id);
     assert.deepEqual([page.state, page.attempt, page.worker], ["done", 1, worker]);

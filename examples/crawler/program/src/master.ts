@@ -93,7 +93,10 @@ export async function runMaster(config: Config, secrets: Secrets, host: string):
   });
   const cursor = z.strictObject({ after: z.coerce.number().int().min(0).default(0) });
   app.addHook("onRequest", async (request, reply) => {
-    if (!request.routeOptions.url?.startsWith("/crawls") || isBearer(request.headers.authorization, secrets.token))
+    if (
+      !/^\/(crawls|workers)/.test(request.routeOptions.url ?? "") ||
+      isBearer(request.headers.authorization, secrets.token)
+    )
       return;
     await reply.code(401).header("www-authenticate", "Bearer").send({ message: "This needs the API's token" });
   });
@@ -115,6 +118,7 @@ export async function runMaster(config: Config, secrets: Secrets, host: string):
     if (!success) return reply.code(400).send({ message: "after must be the id of a page" });
     return { pages: await store.pages(params.id, data.after) };
   });
+  app.get("/workers", async () => ({ workers: await registry.workers() }));
   app.get("/healthz", async () => "ok\n");
   app.get("/readyz", async (_request, reply) => {
     if (problem) reply.code(503);
