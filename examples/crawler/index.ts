@@ -108,7 +108,8 @@ export = async () => {
       port: { name: "client", port: 2379 },
       env: Object.entries({
         ETCD_NAME: "etcd-0",
-        ETCD_DATA_DIR: "/var/lib/etcd",
+        // A directory that etcd makes, and nobody else can read.
+        ETCD_DATA_DIR: "/var/lib/etcd/member",
         ETCD_LISTEN_CLIENT_URLS: "http://0.0.0.0:2379",
         ETCD_ADVERTISE_CLIENT_URLS: "http://etcd:2379",
         // Of one member, and so for nobody.

@@ -161,6 +161,7 @@ function podSpec(
   const login = { path: "/wp-login.php", port: "http", httpHeaders: [{ name: "X-Forwarded-Proto", value: proto }] };
   // A file that Apache gives by itself: neither an empty database nor one that is away, nor the set-up, ends the process.
   const file = { path: "/license.txt", port: "http" };
+  const code = { name: "code", mountPath: "/var/www/html" };
   const scratch = ["/var/run/apache2", "/var/lock/apache2", "/tmp"].map((mountPath, i) => ({
     name: `scratch-${i}`,
     mountPath,
@@ -178,14 +179,24 @@ function podSpec(
       // Apache's port, without being root. https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/
       sysctls: [{ name: "net.ipv4.ip_unprivileged_port_start", value: String(PORT) }],
     },
+    initContainers: [
+      {
+        // The image's entrypoint copies the code where it isn't, and then Apache tells its version. By itself: beside the
+        // uploads' mount it would find a wp-content that is root's.
+        name: "copy-code",
+        image: IMAGE,
+        args: ["apache2", "-v"],
+        resources: { requests: { cpu: "100m", memory: "64Mi" }, limits: { memory: "256Mi" } },
+        volumeMounts: [code],
+      },
+    ],
     containers: [
       {
         name: "wordpress",
         image: IMAGE,
         env,
         ports: [{ name: "http", containerPort: PORT }],
-        // First the code is copied from the image.
-        startupProbe: { httpGet: file, periodSeconds: 2, failureThreshold: 90 },
+        startupProbe: { httpGet: file, periodSeconds: 2, failureThreshold: 60 },
         readinessProbe: { httpGet: login, periodSeconds: 10, timeoutSeconds: 5 },
         livenessProbe: { httpGet: file, periodSeconds: 15, timeoutSeconds: 5, failureThreshold: 4 },
         lifecycle: { preStop: { sleep: { seconds: 10 } } },
@@ -194,8 +205,13 @@ function podSpec(
           limits: { memory: "512Mi" },
         },
         volumeMounts: [
-          { name: "code", mountPath: "/var/www/html" },
-          { name: "uploads", mountPath: "/var/www/html/wp-content/uploads", subPath: "uploads" },
+          code,
+          {
+            name: "uploads",
+            mountPath: "/var/www/html/wp-content/uploads",
+            // In the root of a disk its file system has a directory of its own.
+            ...(args.oneMachine && { subPath: "uploads" }),
+          },
           ...scratch,
         ],
       },

@@ -157,6 +157,14 @@ describe("WordPress' stack", () => {
     );
   });
 
+  it("must copy the code before the uploads are mounted into it, in whose parents it could not write then", async () => {
+    const { initContainers, containers, volumes } = sitePod(await graphOf());
+    const [{ args, image, volumeMounts }] = initContainers;
+    assert.deepEqual([args, image], [["apache2", "-v"], containers[0].image]);
+    assert.deepEqual(volumeMounts, [{ name: "code", mountPath: "/var/www/html" }]);
+    assert.deepEqual(volumes[0], { name: "code", emptyDir: {} });
+  });
+
   it("must share uploads over NFS from different machines, by a server that is there or a share of its own", async () => {
     const graph = await graphOf();
     const volume = specOf(graph, "kubernetes:core/v1:PersistentVolume", "uploads");
