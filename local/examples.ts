@@ -218,11 +218,13 @@ async function summary(platform: Engine, examples: Example[]): Promise<string> {
     const resources = stackResources(STACK, example?.project);
     for (const { id = "", type } of resources.filter(({ type }) => type in kinds)) {
       const [namespace = "", workload = ""] = id.split("/");
-      const amounts = await kinds[type]?.(apps, { namespace, name: workload });
+      const amounts = await kinds[type]?.(apps, { namespace, name: workload }).catch(() => "0 / ?");
       workloads.push([name, `${type.split(":").at(-1)} ${id}`, amounts ?? ""]);
       if (example && amounts && new Set(amounts.split(" / ")).size > 1) example.failure ??= `${id}: ${amounts} pods`;
     }
-    const outputs = Object.entries(await outputsOf(platform, example?.project, "--non-interactive"));
+    const outputs = example?.failure
+      ? []
+      : Object.entries(await outputsOf(platform, example?.project, "--non-interactive"));
     const shown = outputs.map(([key, value]) =>
       short(`${key}: ${typeof value === "string" ? value : JSON.stringify(value)}`),
     );
@@ -273,7 +275,7 @@ function hosts(resources: StateResource[]): string[] {
       const { host, rules = [] } = (inputs as Routing).spec ?? {};
       return host === undefined ? rules.map((rule) => rule.host ?? "any host") : [host];
     });
-  return [...new Set(found)];
+  return [...new Set(found)].sort();
 }
 
 /** @returns whether nothing is left of them */
