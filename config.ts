@@ -8,6 +8,7 @@ import type { PlatformOutputs } from "./platform";
 import {
   ConfigurationError,
   editCommand,
+  isSetAsSecret,
   keyName,
   type Path,
   PROJECT,
@@ -876,9 +877,7 @@ function textsIn(value: unknown): string[] {
   return typeof value === "object" && value !== null ? Object.values(value).flatMap(textsIn) : [];
 }
 
-// Pulumi's declarations leave it out, though its own `Config` is built on it.
-const isSecret = (name: PropertyKey | undefined) =>
-  (pulumi.runtime as unknown as { isConfigSecret(key: string): boolean }).isConfigSecret(`${PROJECT}:${String(name)}`);
+const isSecret = (name: PropertyKey | undefined) => isSetAsSecret(`${PROJECT}:${String(name)}`);
 
 const isSecretKey = (name: unknown): name is SecretKey => secretKeys.some((key) => key === name);
 

@@ -35,13 +35,13 @@ const describe = ({ key, given, allowed, command }: Violation) =>
 export type Path = readonly PropertyKey[];
 
 /** How `pulumi config set --path` writes a key below the project's namespace: `hobnob:dns.records[0].name`. */
-export function keyName(path: Path): string {
+export function keyName(path: Path, project = PROJECT): string {
   const [section, ...rest] = path;
   const segment = (part: PropertyKey) => {
     if (typeof part === "number") return `[${part}]`;
     return /^\w{1,64}$/.test(String(part)) ? `.${String(part)}` : `[${printable(JSON.stringify(String(part)), 80)}]`;
   };
-  return `${PROJECT}:${printable(String(section), 80)}${rest.map(segment).join("")}`;
+  return `${project}:${printable(String(section), 80)}${rest.map(segment).join("")}`;
 }
 
 const quote = (word: string) => (/^[\w.:/@%+=,-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
@@ -54,26 +54,32 @@ const inStack = () => `--stack ${quote(pulumi.getStack())}`;
 /** A key that cannot be typed is changed where it stands. */
 export const editCommand = () => `"$EDITOR" Pulumi.${pulumi.getStack()}.yaml`;
 
-const inCommand = (path: Path) => `${path.length > 1 ? "--path " : ""}'${keyName(path).replaceAll("'", "'\\''")}'`;
+const inCommand = (path: Path, project = PROJECT) =>
+  `${path.length > 1 ? "--path " : ""}'${keyName(path, project).replaceAll("'", "'\\''")}'`;
 
-export function setCommand(path: Path, value: string | number | boolean): string {
+export function setCommand(path: Path, value: string | number | boolean, project = PROJECT): string {
   if (!path.every((part) => isTypable(String(part)))) return editCommand();
   const word = isTypable(String(value)) ? String(value) : "<value>";
-  return `pulumi config set ${inCommand(path)} ${quote(word)} ${inStack()}`;
+  return `pulumi config set ${inCommand(path, project)} ${quote(word)} ${inStack()}`;
 }
 
 export type SecretKey = "registryPassword" | "registryPullPassword" | "snapshotsAccessKey" | "snapshotsSecretKey";
 export const SECRET_ALLOWED = "a secret, set with --secret (the command asks for its value)";
 
+/** Whether a key such as `hobnob:registryPassword` was set with --secret. */
+export const isSetAsSecret = (key: string): boolean =>
+  // Pulumi's declarations leave it out, though its own `Config` is built on it.
+  (pulumi.runtime as unknown as { isConfigSecret(key: string): boolean }).isConfigSecret(key);
+
 /** Never shows the value. */
-export function secretViolation(name: SecretKey, given: string): Violation {
-  const command = `pulumi config set --secret ${keyName([name])} ${inStack()}`;
-  return { key: keyName([name]), given, allowed: SECRET_ALLOWED, command };
+export function secretViolation(name: string, given: string, project = PROJECT): Violation {
+  const key = keyName([name], project);
+  return { key, given, allowed: SECRET_ALLOWED, command: `pulumi config set --secret ${key} ${inStack()}` };
 }
 
-export function removeCommand(path: Path): string {
+export function removeCommand(path: Path, project = PROJECT): string {
   if (!path.every((part) => isTypable(String(part)))) return editCommand();
-  return `pulumi config rm ${inCommand(path)} ${inStack()}`;
+  return `pulumi config rm ${inCommand(path, project)} ${inStack()}`;
 }
 
 /** A value as a violation prints it: short, and in letters that can neither move a terminal nor pass for others. */

@@ -1,6 +1,9 @@
 import * as docker from "@pulumi/docker";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
+import type { PlatformOutputs } from "../platform";
+import type { ImageSettings } from "../settings";
+import { ConfigurationError, keyName, secretViolation, setCommand } from "../violations";
 
 interface RegistryArgs {
   /** Host of the registry, such as `docker.io`. */
@@ -102,6 +105,55 @@ export class PullSecret extends pulumi.ComponentResource {
     this.secretName = secret.metadata.name;
     this.registerOutputs();
   }
+}
+
+/** The image of a stack on a platform, by `imageKeys` of its settings. */
+interface OwnImageArgs {
+  settings: ImageSettings;
+  /** The platform's `registry`. */
+  registry: PlatformOutputs["registry"];
+  /** Of the build. */
+  context: string;
+}
+
+interface OwnImage {
+  /** `repository@sha256:…`, as the nodes pull it. */
+  ref: pulumi.Output<string>;
+  /** The Secret by which pods of a namespace pull it; undefined where none is needed. */
+  pullSecretIn(
+    namespace: pulumi.Input<string>,
+    onCluster: pulumi.ComponentResourceOptions,
+  ): pulumi.Output<string> | undefined;
+}
+
+/**
+ * Builds and pushes what a stack's settings ask for, or takes the image that they name. To be called before there is any
+ * resource of the stack.
+ * @throws ConfigurationError where the registry asks for a user and they name none
+ */
+export function ownImage(name: string, { settings, registry, context }: OwnImageArgs): OwnImage {
+  const { image, repository = "", registryUsername: username, registryPassword: password } = settings;
+  const { server, clusterServer } = registry;
+  if (image !== undefined) return { ref: new Image(name, { image }).ref, pullSecretIn: () => undefined };
+  const login = username !== undefined && password !== undefined && { username, password };
+  if (!login && !registry.anonymous) throw loginMissing(server);
+  return {
+    ref: new Image(name, { server, clusterServer, repository, context, ...login }).ref,
+    pullSecretIn: (namespace, onCluster) =>
+      login && registry.private
+        ? new PullSecret("registry", { ...login, namespace, server: clusterServer }, onCluster).secretName
+        : undefined,
+  };
+}
+
+function loginMissing(server: string) {
+  const project = pulumi.getProject();
+  const user = ["registryUsername"];
+  const command = setCommand(user, "<user>", project);
+  return new ConfigurationError([
+    { key: keyName(user, project), given: "nothing", allowed: `a user who may push to ${server}`, command },
+    secretViolation("registryPassword", "nothing", project),
+  ]);
 }
 
 /** Docker Hub's credentials are still looked up under the address of its first API. */

@@ -3,7 +3,7 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { Platform } from "hobnob-platform";
-import { Image, PullSecret } from "hobnob-platform/components/image";
+import { ownImage } from "hobnob-platform/components/image";
 import { Namespace } from "hobnob-platform/components/namespace";
 import { ofPlatform, Routes } from "hobnob-platform/components/routes";
 import { Service } from "hobnob-platform/components/service";
@@ -29,27 +29,10 @@ export = async () => {
   const onCluster = { provider: platform.provider("platform") };
   const [spread, nodeSelector] = [platform.output("spread"), platform.output("nodeSelector")];
 
-  const { registryUsername: username, registryPassword: password } = settings;
-  const { server, clusterServer } = platform.output("registry");
-  const image = new Image(
-    "crawler",
-    settings.image === undefined
-      ? {
-          server,
-          clusterServer,
-          repository: settings.repository as string,
-          username,
-          password,
-          context: join(__dirname, "program"),
-        }
-      : { image: settings.image },
-  );
+  const registry = await platform.value("registry");
+  const image = ownImage("crawler", { settings, registry, context: join(__dirname, "program") });
   const { name: namespace } = new Namespace("crawler", { name: "crawler" }, onCluster);
-  const pullSecret =
-    username === undefined || password === undefined
-      ? undefined
-      : new PullSecret("registry", { namespace, server: clusterServer, username, password }, onCluster);
-
+  const pullSecretName = image.pullSecretIn(namespace, onCluster);
   const rootPassword = new random.RandomPassword("mysql-root", { length: 32, special: false });
   const userPassword = new random.RandomPassword("mysql-crawler", { length: 32, special: false });
   const token = new random.RandomPassword("api-token", { length: 48, special: false });
@@ -142,7 +125,7 @@ export = async () => {
     }),
   );
   const files = { [CONFIG]: { "config.toml": toml } };
-  const pods = { namespace, image: image.ref, pullSecretName: pullSecret?.secretName, spread, nodeSelector, files };
+  const pods = { namespace, image: image.ref, pullSecretName, spread, nodeSelector, files };
   const probes = {
     startup: { httpGet: { path: "/healthz", port: "http" }, periodSeconds: 1, failureThreshold: 60 },
     readiness: { httpGet: { path: "/readyz", port: "http" }, periodSeconds: 5, timeoutSeconds: 3 },

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { Platform } from "hobnob-platform";
 import { Records } from "hobnob-platform/components/dns";
-import { Image, PullSecret } from "hobnob-platform/components/image";
+import { ownImage } from "hobnob-platform/components/image";
 import { Namespace } from "hobnob-platform/components/namespace";
 import { ofPlatform, Routes } from "hobnob-platform/components/routes";
 import { Service } from "hobnob-platform/components/service";
@@ -23,31 +23,22 @@ export = async () => {
     platform.value("zone"),
     platform.value("ingressIpv6"),
   ]);
-  const credentials = registry.private && "repository" in settings.image ? login(settings.image) : undefined;
   const onCluster = { provider: platform.provider("platform") };
 
   const apex = platform.output("domain");
   const home = pulumi.interpolate`www.${apex}`;
   const homeUrl = pulumi.interpolate`${coveredHosts.length > 0 ? "https" : "http"}://${home}`;
 
+  const image = ownImage("site", { settings, registry, context: join(__dirname, "site") });
   const { name: namespace } = new Namespace("frontend", { name: "frontend" }, onCluster);
-  const { server, clusterServer } = registry;
-  const image = new Image(
-    "site",
-    "image" in settings.image
-      ? settings.image
-      : { ...settings.image, server, clusterServer, context: join(__dirname, "site") },
-  );
-  const pullSecret =
-    credentials && new PullSecret("registry", { ...credentials, namespace, server: clusterServer }, onCluster);
-
+  const pullSecretName = image.pullSecretIn(namespace, onCluster);
   // The browser asks the API, the server asks nobody.
   const site = new Service(
     "site",
     {
       namespace,
       image: image.ref,
-      pullSecretName: pullSecret?.secretName,
+      pullSecretName,
       replicas: settings.replicas,
       spread: platform.output("spread"),
       nodeSelector: platform.output("nodeSelector"),
@@ -85,11 +76,3 @@ export = async () => {
 
   return { url: homeUrl, namespace, serviceName: site.serviceName };
 };
-
-function login({ username, password }: { username?: string; password?: pulumi.Output<string> }) {
-  if (username !== undefined && password !== undefined) return { username, password };
-  throw new pulumi.RunError(
-    "The platform's registry is private, but the stack has no user and password for it; allowed: both\n" +
-      "  command: pulumi config set frontend:registryUsername <user>; pulumi config set --secret frontend:registryPassword",
-  );
-}

@@ -1,35 +1,13 @@
-import * as pulumi from "@pulumi/pulumi";
+import { imageKeys, imageRules, readSettings as read } from "hobnob-platform/settings";
+import { z } from "zod";
 
-interface Settings {
-  /** Full name of the platform stack, such as `acme/hobnob/prod`. */
-  platform: string;
-  /** What to build and push, or what is there. */
-  image: { repository: string; username?: string; password?: pulumi.Output<string> } | { image: string };
-  /** Pods of the page's server, 2 or more. @default 2 */
-  replicas: number;
-}
+const REPLICAS = "a whole number of 2 to 100";
 
-/** The stack's settings with their defaults. @throws RunError that lists all that is wrong */
-export function readSettings(): Settings {
-  const config = new pulumi.Config();
-  const problems: string[] = [];
-  /** Pulumi's own errors name the key, what was given, and the command that helps. */
-  const read = <T>(get: () => T): T | undefined => {
-    try {
-      return get();
-    } catch (error) {
-      problems.push((error as Error).message);
-    }
-  };
-  const platform = read(() => config.require("platform"));
-  const replicas = read(() => config.getNumber("replicas", { min: 2, max: 100 }));
-  const image = read(() => config.get("image", { pattern: /^\S+@sha256:[0-9a-f]{64}$/ }));
-  const repository = image === undefined ? read(() => config.require("repository")) : undefined;
-  if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
-  const [username, password] = [config.get("registryUsername"), config.getSecret("registryPassword")];
-  return {
-    platform: platform as string,
-    image: image === undefined ? { repository: repository as string, username, password } : { image },
-    replicas: replicas ?? 2,
-  };
-}
+const keys = {
+  ...imageKeys,
+  /** Pods of the page's server. */
+  replicas: z.int(REPLICAS).min(2, REPLICAS).max(100, REPLICAS).default(2),
+};
+
+/** The stack's settings with their defaults. */
+export const readSettings = () => read(keys, imageRules);

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type * as pulumi from "@pulumi/pulumi";
 import { Platform } from "hobnob-platform";
-import { Image, PullSecret } from "hobnob-platform/components/image";
+import { ownImage } from "hobnob-platform/components/image";
 import { Namespace } from "hobnob-platform/components/namespace";
 import { ambassador } from "./forms/ambassador";
 import { daemonSet } from "./forms/daemonSet";
@@ -16,21 +16,14 @@ export = async () => {
   const platform = new Platform(settings.platform);
   const onCluster = { provider: platform.provider("platform") };
 
-  const { username, password, repository } = settings;
-  const { server, clusterServer } = platform.output("registry");
-  const built = { server, clusterServer, repository, username, password, context: join(__dirname, "program") };
-  const image = new Image("program", built);
-
+  const registry = await platform.value("registry");
+  const image = ownImage("program", { settings, registry, context: join(__dirname, "program") });
   const { name: namespace } = new Namespace("kubia", { name: "kubia" }, onCluster);
-  const pullSecret =
-    username === undefined || password === undefined
-      ? undefined
-      : new PullSecret("registry", { namespace, server: clusterServer, username, password }, onCluster);
-
+  const pullSecretName = image.pullSecretIn(namespace, onCluster);
   const chapter = {
     namespace,
     image: image.ref,
-    pullSecretName: pullSecret?.secretName,
+    pullSecretName,
     spread: platform.output("spread"),
     nodeSelector: platform.output("nodeSelector"),
   };

@@ -244,6 +244,13 @@ describe("crawler's stack", () => {
       await assert.rejects(graphOf({ platform: { [name]: undefined } }), new RegExp(`\\b${name}\\b`), name);
   });
 
+  it("must not open a machine's port to nobody in particular", async () => {
+    await assert.rejects(
+      graphOf({ config: { "crawler:nodePort": "30081" } }),
+      /crawler:nodePortFrom\n {4}given: {3}\[\]\n {4}allowed: with nodePort, the ranges of those who may use it/,
+    );
+  });
+
   it("must say all that is wrong with its settings at once", async () => {
     const config = {
       "crawler:platform": undefined,
@@ -256,15 +263,15 @@ describe("crawler's stack", () => {
     };
     await assert.rejects(graphOf({ config }), ({ message }: Error) => {
       for (const part of [
-        "crawler:platform is missing",
-        'crawler:allowedHosts.0 is ["http://example.com/"]: must be a host, *.host or host:port',
-        "crawler:workers is 0",
-        "crawler:nodePort is 80",
-        'crawler:mysqlDisk is "big": must be a size such as 10Gi',
-        "crawler:repository, where the image is pushed to, or crawler:image",
-        "need each other",
-        "crawler:nodePort needs crawler:nodePortFrom",
-        "command: pulumi config set",
+        "7 violations",
+        "crawler:platform\n    given:   nothing",
+        "crawler:allowedHosts[0]",
+        "a host, *.host or host:port; one or more",
+        "crawler:workers\n    given:   0\n    allowed: a whole number of 1 to 100",
+        "crawler:nodePort\n    given:   80",
+        'crawler:mysqlDisk\n    given:   "big"\n    allowed: a size such as 10Gi\n    command: pulumi config set',
+        "crawler:repository\n    given:   nothing\n    allowed: where the image is pushed to; or image, a ready one",
+        "crawler:registryUsername\n    given:   nothing",
       ])
         assert.ok(message.includes(part), `${part} is not in:\n${message}`);
       return true;

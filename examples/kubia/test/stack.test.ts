@@ -195,9 +195,10 @@ describe("kubia's stack", () => {
     assert.equal(soft.topologySpreadConstraints[0].whenUnsatisfiable, "ScheduleAnyway");
   });
 
-  it("must pull with a Secret only where it has a registry's user", async () => {
+  it("must pull with a Secret only where the registry asks for a user", async () => {
     const graph = await graphOf({
       config: { "kubia:registryUsername": undefined, "kubia:registryPassword": undefined },
+      platform: { registry: { ...platformOutputs.registry, private: false, anonymous: true } },
     });
     assert.deepEqual(
       ofType(graph, SECRET).map(({ name }) => name),

@@ -265,12 +265,13 @@ describe("WordPress' stack", () => {
     };
     await assert.rejects(graphOf({ config }), ({ message }: Error) => {
       for (const part of [
-        "wordpress:platform is missing",
-        'wordpress:hostname is "wp.example.com": must be one label of a host name',
-        "wordpress:replicas is 1",
-        "wordpress:nodePort needs wordpress:nodePortFrom",
-        "wordpress:uploads share needs one of wordpress:share",
-        "wordpress:tls is for a wordpress:ingressClass",
+        "6 violations",
+        "wordpress:platform\n    given:   nothing",
+        'wordpress:hostname\n    given:   "wp.example.com"\n    allowed: one label of a host name',
+        "wordpress:replicas\n    given:   1",
+        "wordpress:nodePortFrom\n    given:   []",
+        "wordpress:share\n    given:   nothing\n    allowed: a server that is there; or newShare",
+        "wordpress:tls\n    given:   true",
         "command: pulumi config set",
       ])
         assert.ok(message.includes(part), `${part} is not in:\n${message}`);
