@@ -11,6 +11,7 @@ import { cloneDirectory, stateDirectory } from "./paths";
 import { previewOffline } from "./preview";
 import { rotateStack } from "./rotate";
 import { chooseRealPods, exitCode, run, startPlatform } from "./start";
+import { statusCommand } from "./status";
 import { runTests } from "./testing";
 import { obtainTools } from "./tools";
 import { verifyStack } from "./verify";
@@ -23,6 +24,7 @@ npm run examples [-- <name> …]  the stacks under examples/ on it: up, checked,
 npm run preview -- dev|prod     preview that stack offline, against a simulated account
 npm run cost -- <stack>         what it costs a month, by its settings
 npm run graph -- <stack>        its resources as a picture (--preview: as it would be)
+npm run status -- <stack>       how it is, on one screen (--preview: and what an update would change)
 npm run verify -- <stack>       check a deployed stack: any, or local
 npm run rotate -- <stack> elasticsearch|registry|registry-pull|cluster    change its passwords
 npm run scale-down -- <stack> <n>  take the last Elasticsearch nodes out: any stack, or local
@@ -45,6 +47,7 @@ const commands: Record<string, (args: string[]) => Promise<number>> = {
   preview: previewOffline,
   cost: costCommand,
   graph: graphCommand,
+  status: statusCommand,
   verify: verifyStack,
   rotate: rotateStack,
   "scale-down": (args) => scaleDownStack(args, local),

@@ -18,7 +18,7 @@ export async function graphCommand(args: string[]): Promise<number> {
   for (const [file, text] of Object.entries(files)) writeFileSync(file, text);
   const resources = shown.groups.reduce((sum, group) => sum + group.resources.length, 0);
   console.log(`${resources} resources in ${shown.groups.length} groups: ${Object.keys(files).join(", ")}`);
-  console.log(`Critical path: ${shown.criticalPath.map(({ urn }) => urn.split("::").at(-1)).join(" → ")}`);
+  console.log(`Critical path: ${shown.criticalPath.map(nameOf).join(" → ")}`);
   return 0;
 }
 
@@ -44,6 +44,7 @@ const previewed = (stack: string): Promise<GraphResource[]> =>
     return steps.flatMap(({ newState }) => newState ?? []);
   });
 
+const nameOf = ({ urn, type }: GraphResource) => `${type.split(":").at(-1)} ${urn.split("::").at(-1)}`;
 const firstLine = (text: unknown) =>
   String(text)
     .trim()

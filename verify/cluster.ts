@@ -38,11 +38,28 @@ export interface Cluster {
   close(): void;
 }
 
+/** A controller of pods, and how many of those that it wants are ready. */
+export interface Workload {
+  /** `namespace/name` */
+  name: string;
+  ready: number;
+  wanted: number;
+}
+
+/** What `npm run status` asks besides. */
+export interface Overview {
+  nodes(): Promise<{ name: string; ready: boolean; cordoned: boolean }[]>;
+  /** Those that carry the label, in whatever namespace, and all of the namespaces. */
+  workloads(label: string, namespaces: string[]): Promise<Workload[]>;
+  /** The addresses of each balancer of the namespace, by its Service's name. */
+  balancers(namespace: string): Promise<{ name: string; addresses: string[] }[]>;
+}
+
 /**
  * @param kubeconfig as the stack's output has it
  * @param seconds for each answer: a firewall may let it come never
  */
-export function kubernetesCluster(kubeconfig: string, namespace: string, seconds = 15): Cluster {
+export function kubernetesCluster(kubeconfig: string, namespace: string, seconds = 15): Cluster & Overview {
   const within = async <T>(ask: (options: ReturnType<typeof withSignal>) => Promise<T>): Promise<T> => {
     const signal = AbortSignal.timeout(seconds * 1_000);
     return ask(withSignal(signal)).catch((error) => {
@@ -83,6 +100,45 @@ export function kubernetesCluster(kubeconfig: string, namespace: string, seconds
         Buffer.from(value, "base64").toString("utf8"),
       ]);
       return items[0] && Object.fromEntries(decoded);
+    },
+    async nodes() {
+      const { items } = await within((options) => core.listNode({}, options));
+      return items.map(({ metadata, spec, status }) => ({
+        name: metadata?.name ?? "",
+        ready: status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ?? false,
+        cordoned: spec?.unschedulable ?? false,
+      }));
+    },
+    async workloads(label, namespaces) {
+      const [deployments, sets, daemons] = await Promise.all([
+        within((options) => apps.listDeploymentForAllNamespaces({}, options)),
+        within((options) => apps.listStatefulSetForAllNamespaces({}, options)),
+        within((options) => apps.listDaemonSetForAllNamespaces({}, options)),
+      ]);
+      const scaled = [...deployments.items, ...sets.items].map(({ metadata, spec, status }) => ({
+        metadata,
+        ready: status?.readyReplicas ?? 0,
+        wanted: spec?.replicas ?? 1,
+      }));
+      const each = daemons.items.map(({ metadata, status }) => ({
+        metadata,
+        ready: status?.numberReady ?? 0,
+        wanted: status?.desiredNumberScheduled ?? 0,
+      }));
+      return [...scaled, ...each]
+        .filter(
+          ({ metadata }) => metadata?.labels?.[label] !== undefined || namespaces.includes(metadata?.namespace ?? ""),
+        )
+        .map(({ metadata, ready, wanted }) => ({ name: `${metadata?.namespace}/${metadata?.name}`, ready, wanted }));
+    },
+    async balancers(namespace) {
+      const { items } = await within((options) => core.listNamespacedService({ namespace }, options));
+      return items
+        .filter(({ spec }) => spec?.type === "LoadBalancer")
+        .map(({ metadata, status }) => ({
+          name: metadata?.name ?? "",
+          addresses: status?.loadBalancer?.ingress?.flatMap(({ ip, hostname }) => ip ?? hostname ?? []) ?? [],
+        }));
     },
     async forward(pod, port) {
       let reason: string | undefined;

@@ -6,7 +6,7 @@ import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Server } from "node:net";
 import * as x509 from "@peculiar/x509";
 import { decode, encode } from "dns-packet";
-import { acceptance } from "../../verify/acceptance";
+import { acceptance, type Target } from "../../verify/acceptance";
 import { type Result, runChecks } from "../../verify/checks";
 import type { Cluster, PodInfo } from "../../verify/cluster";
 import { platformOutputs } from "../unit/platformOutputs";
@@ -101,9 +101,14 @@ export class FakePlatform {
   }
 
   async verify(options: { signal?: AbortSignal; nothingPublic?: string } = {}): Promise<Result[]> {
+    const { checks, close } = acceptance(this.target(options.nothingPublic));
+    return runChecks(checks, options.signal ?? new AbortController().signal).finally(close);
+  }
+
+  target(nothingPublic?: string): Target {
     const scheme = this.tls.enabled ? "https" : "http";
     const url = (host: string) => `${scheme}://${host}:${this.ports.https}`;
-    const { checks, close } = acceptance({
+    return {
       outputs: {
         ...platformOutputs,
         apiUrl: url(HOSTS.api),
@@ -115,7 +120,7 @@ export class FakePlatform {
         elasticsearchUrl: `${this.security.enabled ? "https" : "http"}://elasticsearch.hobnob.svc:9200`,
       },
       cluster: this.cluster(),
-      nothingPublic: options.nothingPublic,
+      nothingPublic,
       world: {
         ca: this.ca,
         dnsPort: this.ports.dns,
@@ -128,8 +133,7 @@ export class FakePlatform {
           done(null, address, 4);
         },
       },
-    });
-    return runChecks(checks, options.signal ?? new AbortController().signal).finally(close);
+    };
   }
 
   private cluster(): Cluster {
