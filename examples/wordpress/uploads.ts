@@ -28,7 +28,6 @@ export class Uploads extends pulumi.ComponentResource {
             accessModes: ["ReadWriteMany"],
             persistentVolumeReclaimPolicy: "Retain",
             storageClassName: "",
-            mountOptions: ["nfsvers=4.1"],
             nfs: server,
           },
         },
