@@ -331,7 +331,10 @@ describe("the kubelet of real pods", () => {
     const one = (more: Partial<V1Container>) => podOf({ containers: [container("", more)] });
     assert.equal(isReal(one({})), true);
     assert.equal(isReal(one({ image: "127.0.0.1:20003/hobnob/backend@sha256:00" })), true);
-    assert.equal(isReal(one({ image: "docker.io/nginx/nginx-ingress:5.2.0" })), false);
+    for (const image of ["gcr.io/etcd-development/etcd:v3.6.16", "docker.io/library/mysql:9.7.2", "mariadb:12.3.3"])
+      assert.equal(isReal(one({ image })), true, image);
+    for (const image of ["docker.io/nginx/nginx-ingress:5.2.0", "acme/mysql-exporter:1.0.0", "acme/etcdctl:1.0.0"])
+      assert.equal(isReal(one({ image })), false, image);
     assert.equal(isReal(one({ securityContext: { privileged: true } })), false);
     assert.equal(
       isReal(
