@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import * as pulumi from "@pulumi/pulumi";
-import { Namespace } from "../../components/namespace";
+import { Namespace, TO_DNS } from "../../components/namespace";
 import { Service, type ServiceArgs } from "../../components/service";
 import { violations } from "../../policy/policies";
 import { type Captured, capture, edges, find, ofType, unwrap } from "./graph";
@@ -22,20 +22,6 @@ const STABLE = { ...LABELS, "hobnob/track": "stable" };
 const CANARY = { ...LABELS, "hobnob/track": "canary" };
 const METADATA = { name: "shop", namespace: "shops", labels: LABELS };
 const AWAITED_BY_NONE = { "pulumi.com/skipAwait": "true" };
-const DNS = {
-  to: [
-    {
-      namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "kube-system" } },
-      podSelector: { matchLabels: { "k8s-app": "kube-dns" } },
-    },
-    { ipBlock: { cidr: "169.254.20.10/32" } },
-  ],
-  ports: [
-    { protocol: "UDP", port: 53 },
-    { protocol: "TCP", port: 53 },
-  ],
-};
-
 const base: ServiceArgs = {
   namespace: "shops",
   image: IMAGE,
@@ -148,7 +134,7 @@ describe("service", () => {
       podSelector: { matchLabels: LABELS },
       policyTypes: ["Ingress", "Egress"],
       ingress: [],
-      egress: [DNS],
+      egress: [TO_DNS],
     });
     const outputs = [service.serviceName, service.serviceAccountName].map(
       async (output) => (await unwrap(output)).value,
@@ -290,7 +276,7 @@ describe("service", () => {
       podSelector: { matchLabels: { "app.kubernetes.io/name": "nginx-ingress" } },
     };
     assert.deepEqual(ingress, [{ from: [controller], ports: [{ protocol: "TCP", port: "http" }] }, peer]);
-    assert.deepEqual(egress, [to, DNS]);
+    assert.deepEqual(egress, [to, TO_DNS]);
     const { template, selector } = find(graph, DEPLOYMENT).inputs.spec;
     assert.deepEqual(template.metadata.labels, { ...STABLE, tier: "front", "hobnob/ingress-class": "public" });
     assert.deepEqual(selector, { matchLabels: STABLE });

@@ -149,19 +149,24 @@ describe("kubia's stack", () => {
   });
 
   it("must be reachable on these paths and no other", async () => {
-    const pod = (name: string, namespace = "kubia"): Peer => ({
+    const graph = await graphOf();
+    const pod = (name: string, namespace: string, labels: Record<string, string>): Peer => ({
       name,
       pod: {
         namespace,
-        labels: { "app.kubernetes.io/name": name, ...(name.startsWith("batch") && { "kubia/client": "true" }) },
+        labels,
         namespaceLabels: { "kubernetes.io/metadata.name": namespace },
         ports: { http: 8080, https: 8443 },
       },
     });
-    const ours = ["kubia", "fortune", "pod-list", "disk-monitor", "batch", "batch-quarterly"].map((name) => pod(name));
+    const ours = graph.flatMap(({ name, inputs: { spec } }) => {
+      const template = spec?.jobTemplate?.spec.template ?? spec?.template;
+      return template ? [pod(name, "kubia", template.metadata.labels)] : [];
+    });
+    assert.equal(ours.length, 6);
     const apiServer: Peer = { name: "API server", address: "203.0.113.1", entity: "kube-apiserver" };
     const world: Peer = { name: "world", address: "198.51.100.7", entity: "world" };
-    const others = [apiServer, world, pod("stranger", "default")];
+    const others = [apiServer, world, pod("stranger", "default", { "kubia/client": "true" })];
     const open = (graph: Captured[]) =>
       [...ours, ...others].flatMap((from) =>
         [...ours, ...others]
@@ -172,7 +177,7 @@ describe("kubia's stack", () => {
       );
     const within = ["batch → kubia: 8080", "batch-quarterly → kubia: 8080"];
     const toApiServer = [443, 8080, 8443, 9999].map((port) => `pod-list → API server: ${port}`);
-    assert.deepEqual(open(await graphOf()).sort(), [...within, ...toApiServer].sort());
+    assert.deepEqual(open(graph).sort(), [...within, ...toApiServer].sort());
     const ports = await graphOf({ platform: { apiServer: "ports" } });
     const byPorts = ["API server", "world"].flatMap((to) => [443, 8443].map((port) => `pod-list → ${to}: ${port}`));
     assert.deepEqual(open(ports).sort(), [...within, ...byPorts].sort());
