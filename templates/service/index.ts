@@ -24,6 +24,7 @@ export = () => {
       memory: "128Mi",
       cpu: "50m",
       readiness: { httpGet: { path: "/", port: "http" } },
+      liveness: { tcpSocket: { port: "http" } },
       volumes: { "/tmp": { emptyDir: {} } },
       spread: platform.output("spread"),
       nodeSelector: platform.output("nodeSelector"),

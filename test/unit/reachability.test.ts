@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { ELASTICSEARCH_CLIENT } from "../../components/elasticsearch";
 import { recordFigures } from "../figures";
 import type { Captured } from "./graph";
 import { allowed, type Connection, type Peer } from "./reach";
@@ -171,22 +172,24 @@ describe("reachability", () => {
     });
 
   it("must let pods of a named namespace reach Elasticsearch that say so, and none else, on its one port", async () => {
-    const client = { "hobnob/elasticsearch-client": "true" };
     const graph = await captureStack("dev", { "hobnob:elasticsearch": { clientNamespaces: ["shop"] } });
     const elasticsearch = workloads(graph).find(({ name }) => name === "elasticsearch");
     assert.ok(elasticsearch);
     const may = (from: Peer, port = 9200) => allowed(graph, { from, to: elasticsearch, port });
-    assert.equal(may(pod("client", "shop", client)), true);
+    assert.equal(may(pod("client", "shop", ELASTICSEARCH_CLIENT)), true);
     assert.deepEqual(
       [
         may(pod("without the label", "shop", {})),
-        may(pod("of another namespace", "other", client)),
-        may(pod("client", "shop", client), 9300),
+        may(pod("of another namespace", "other", ELASTICSEARCH_CLIENT)),
+        may(pod("client", "shop", ELASTICSEARCH_CLIENT), 9300),
       ],
       [false, false, false],
     );
     const before = await captureStack("dev");
-    assert.equal(allowed(before, { from: pod("client", "shop", client), to: elasticsearch, port: 9200 }), false);
+    assert.equal(
+      allowed(before, { from: pod("client", "shop", ELASTICSEARCH_CLIENT), to: elasticsearch, port: 9200 }),
+      false,
+    );
   });
 
   it("must be denied by default in every namespace of the platform", async () => {

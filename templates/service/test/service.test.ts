@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { violations } from "hobnob-platform/policy";
 import { capture, find, ofType, platformOutputs, platformStack } from "hobnob-platform/testing";
 
 const image = `docker.io/acme/shop@sha256:${"1".repeat(64)}`;
@@ -32,6 +33,11 @@ describe("the service", () => {
   it("must be reached by nobody whom no policy names", async () => {
     const policies = ofType(await graph(), "kubernetes:networking.k8s.io/v1:NetworkPolicy");
     assert.ok(policies.some(({ inputs }) => Object.keys(inputs.spec.podSelector).length === 0));
+  });
+
+  it("must break none of the platform's policies", async () => {
+    const resources = (await graph()).map(({ inputs, ...resource }) => ({ ...resource, props: inputs }));
+    assert.deepEqual(violations(resources), []);
   });
 
   for (const name of ["kubeconfig", "clusterId", "domain", "ingressClass", "coveredHosts", "spread"] as const) {
