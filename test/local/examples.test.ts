@@ -34,7 +34,19 @@ describe("the example stacks on the embedded default", function () {
     assert.match(all, /^Given: nothing; allowed: .*\. For example: npm run examples -- \w+$/m);
   });
 
-  it("must all come up together by one command, each Deployment available, hosts and outputs listed, and leave nothing", async () => {
+  it("must stay where asked to, on a platform that was not there before", async () => {
+    const { exitCode, all } = await run("examples", "dashboard", "--keep");
+    assert.equal(exitCode, 0, all);
+    assert.doesNotMatch(all, / down$/m);
+  });
+
+  it("must all come up together by one command, each Deployment available, hosts and outputs listed, and go again", async () => {
+    // The token with which the first one was made is long dead.
+    const { port } = JSON.parse(readFileSync(join(state, "run.json"), "utf8")).account;
+    const headers = { Authorization: "Bearer local-test", "Content-Type": "application/json" };
+    const body = JSON.stringify({ advanceSeconds: 8 * 24 * 3600 });
+    assert.ok((await fetch(`http://127.0.0.1:${port}/local/clock`, { method: "POST", headers, body })).ok);
+
     const { exitCode, all } = await run("examples");
     assert.equal(exitCode, 0, all);
     const rows = all.split("\n").map((line) => line.split("│").map((cell) => cell.trim()));
@@ -53,6 +65,6 @@ describe("the example stacks on the embedded default", function () {
       if (project === "hobnob") assert.equal(hosts, "api.hobnob.test");
     }
     for (const project of projects) assert.match(all, new RegExp(`✔ ${project} down`));
-    assert.equal(existsSync(state), false, "the platform that it brought up is not gone");
+    assert.match((await run("local", "stack", "output", "apiUrl")).all, /^http:\/\/api\.hobnob\.test$/m);
   });
 });
