@@ -47,7 +47,8 @@ export function useSdk(modules: string): () => void {
   return () => {
     loader._resolveFilename = usual;
     // What has found it would go on having it.
-    const own = join(cloneDirectory, "components", "aws", sep);
-    for (const file of Object.keys(require.cache)) if (file.startsWith(own)) delete require.cache[file];
+    const found = [join(cloneDirectory, "components", "aws", sep), modules + sep];
+    for (const file of Object.keys(require.cache))
+      if (found.some((directory) => file.startsWith(directory))) delete require.cache[file];
   };
 }
