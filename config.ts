@@ -596,7 +596,13 @@ export const schema = z.strictObject({
     .optional(),
   ingress: z
     .strictObject({
-      className: kubernetesName("Name of the ingress class.", "nginx").default("nginx"),
+      className: key(
+        // The controller's namespace has it in its name.
+        z.string().regex(/^[a-z0-9]([-a-z0-9]{0,47}[a-z0-9])?$/),
+        "Name of the ingress class.",
+        'at most 49 lower-case letters, digits and "-", e.g. nginx',
+        "nginx",
+      ).default("nginx"),
       replicas: count("Pods of the ingress controller.", 2).default(2),
       expose: choice(["LoadBalancer", "NodePort", "HostPort"], "How traffic reaches the controller.").default(
         "LoadBalancer",

@@ -26,7 +26,7 @@ const OF_HOST = [
  * have switches of their own. Names, scope and columns are those of
  * https://github.com/nginx/kubernetes-ingress/tree/v5.5.4/config/crd/bases
  */
-export const KINDS = [
+const KINDS = [
   { kind: "VirtualServer", plural: "virtualservers", short: "vs", columns: OF_HOST },
   { kind: "VirtualServerRoute", plural: "virtualserverroutes", short: "vsr", columns: OF_HOST },
   { kind: "Policy", plural: "policies", short: "pol", columns: [STATE, AGE] },

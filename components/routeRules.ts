@@ -11,7 +11,7 @@ interface ArgViolation {
 }
 
 /** What may be an output, as far as it is known. */
-export interface KnownArgs {
+interface KnownArgs {
   hosts: (string | undefined)[];
   namespace?: string;
   coveredHosts?: string[];

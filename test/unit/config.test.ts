@@ -197,6 +197,16 @@ const wrong: Wrong[] = [
     "pulumi config rm --path 'hobnob:cluster.provider'",
   ],
   [
+    "a class whose controller's namespace could have no name",
+    (c) => {
+      c.ingress = { className: "n".repeat(50) };
+    },
+    "hobnob:ingress.className",
+    `"${"n".repeat(50)}"`,
+    'at most 49 lower-case letters, digits and "-", e.g. nginx',
+    "pulumi config set --path 'hobnob:ingress.className' nginx",
+  ],
+  [
     "a cluster's name that is none",
     (c) => {
       c.cluster.name = "Hobnob Dev";
