@@ -1,19 +1,25 @@
 import { writeFileSync } from "node:fs";
-import { type GraphResource, mermaid, picture, svg } from "../operations/graph";
+import { type GraphResource, mermaid, type Picture, picture, svg } from "../operations/graph";
 import { pulumiIn } from "../verify/stack";
 import { localPulumi } from "./operate";
 import { cloneDirectory } from "./paths";
 import { withOfflinePreview } from "./preview";
 
-/** `npm run graph -- <stack> [--preview]`: the picture of what a stack has, or would have by its settings. */
+const FLAGS = ["--preview", "--json"];
+
+/** `npm run graph -- <stack> [--preview] [--json]`: the picture of what a stack has, or would have by its settings. */
 export async function graphCommand(args: string[]): Promise<number> {
-  const preview = args.includes("--preview");
-  const [stack, ...unknown] = args.filter((arg) => arg !== "--preview");
+  const [preview, json] = FLAGS.map((flag) => args.includes(flag));
+  const [stack, ...unknown] = args.filter((arg) => !FLAGS.includes(arg));
   if (!stack || unknown.length > 0 || stack.startsWith("-"))
     throw new Error(
       `Given: ${args.join(" ") || "nothing"}; a stack is needed. For example: npm run graph -- prod --preview`,
     );
   const shown = picture(await (preview ? previewed(stack) : deployed(stack)));
+  if (json) {
+    console.log(JSON.stringify(plain(shown), null, 2));
+    return 0;
+  }
   const files = { [`graph-${stack}.mmd`]: `${mermaid(shown)}\n`, [`graph-${stack}.svg`]: await svg(shown) };
   for (const [file, text] of Object.entries(files)) writeFileSync(file, text);
   const resources = shown.groups.reduce((sum, group) => sum + group.resources.length, 0);
@@ -44,6 +50,12 @@ const previewed = (stack: string): Promise<GraphResource[]> =>
     return steps.flatMap(({ newState }) => newState ?? []);
   });
 
+const urns = (resources: GraphResource[]) => resources.map(({ urn }) => urn);
+const plain = ({ groups, edges, criticalPath }: Picture) => ({
+  groups: groups.map(({ id, label, resources }) => ({ id, label, resources: urns(resources) })),
+  edges,
+  criticalPath: urns(criticalPath),
+});
 const nameOf = ({ urn, type }: GraphResource) => `${type.split(":").at(-1)} ${urn.split("::").at(-1)}`;
 const firstLine = (text: unknown) =>
   String(text)

@@ -61,14 +61,13 @@ export function picture(unordered: GraphResource[]): Picture {
   const ids = new Map(groups.map(({ key, id }) => [key, id]));
   const idOf = (resource: GraphResource) => ids.get(keyOf(resource)) as string;
 
-  const criticalPath = longestPath(shown, byUrn);
+  const visible = new Map(shown.map((resource) => [resource.urn, resource]));
+  const criticalPath = longestPath(shown, visible);
   const steps = criticalPath.slice(1).map((to, i) => `${idOf(criticalPath[i] as GraphResource)} ${idOf(to)}`);
   const critical = new Set(steps.filter((pair) => pair.split(" ")[0] !== pair.split(" ")[1]));
   const pairs = new Set(critical);
   for (const to of shown) {
-    for (const from of predecessors(to, byUrn)) {
-      if (isShown(outermost(from)) && idOf(from) !== idOf(to)) pairs.add(`${idOf(from)} ${idOf(to)}`);
-    }
+    for (const from of predecessors(to, visible)) if (idOf(from) !== idOf(to)) pairs.add(`${idOf(from)} ${idOf(to)}`);
   }
   const edges = withoutImplied(
     [...pairs].map((pair) => pair.split(" ") as [string, string]),

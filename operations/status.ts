@@ -69,9 +69,12 @@ async function nodes(cluster: Overview) {
 
 async function workloads(cluster: Overview, { namespace, ingressNamespace = "" }: StatusOptions["outputs"]) {
   const found = await cluster.workloads(OWNER_LABEL, [namespace, ingressNamespace]);
-  const short = found.filter(({ ready, wanted }) => ready < wanted);
-  if (short.length > 0)
-    return miss(short.map(({ name, ready, wanted }) => `${name} has ${ready} of ${wanted} pods ready`).join("; "));
+  const faults = found.flatMap(({ name, ready, wanted, updated = wanted }) => {
+    if (ready < wanted) return `${name} has ${ready} of ${wanted} pods ready`;
+    // Its old pods serve on, whatever keeps the new ones from it.
+    return updated < wanted ? `${name} is not rolled out: ${updated} of ${wanted} pods are new` : [];
+  });
+  if (faults.length > 0) return miss(faults.join("; "));
   if (found.length === 0) return miss("there are none");
   return pass(found.map(({ name, wanted }) => `${name.split("/").at(-1)} ${wanted}`).join(", "));
 }

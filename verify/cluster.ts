@@ -44,6 +44,8 @@ export interface Workload {
   name: string;
   ready: number;
   wanted: number;
+  /** Pods of the newest revision, of a Deployment. */
+  updated?: number;
 }
 
 /** What `npm run status` asks besides. */
@@ -115,7 +117,13 @@ export function kubernetesCluster(kubeconfig: string, namespace: string, seconds
         within((options) => apps.listStatefulSetForAllNamespaces({}, options)),
         within((options) => apps.listDaemonSetForAllNamespaces({}, options)),
       ]);
-      const scaled = [...deployments.items, ...sets.items].map(({ metadata, spec, status }) => ({
+      const rolled = deployments.items.map(({ metadata, spec, status }) => ({
+        metadata,
+        ready: status?.readyReplicas ?? 0,
+        wanted: spec?.replicas ?? 1,
+        updated: status?.updatedReplicas ?? 0,
+      }));
+      const sized = sets.items.map(({ metadata, spec, status }) => ({
         metadata,
         ready: status?.readyReplicas ?? 0,
         wanted: spec?.replicas ?? 1,
@@ -125,11 +133,11 @@ export function kubernetesCluster(kubeconfig: string, namespace: string, seconds
         ready: status?.numberReady ?? 0,
         wanted: status?.desiredNumberScheduled ?? 0,
       }));
-      return [...scaled, ...each]
+      return [...rolled, ...sized, ...each]
         .filter(
           ({ metadata }) => metadata?.labels?.[label] !== undefined || namespaces.includes(metadata?.namespace ?? ""),
         )
-        .map(({ metadata, ready, wanted }) => ({ name: `${metadata?.namespace}/${metadata?.name}`, ready, wanted }));
+        .map(({ metadata, ...counts }) => ({ name: `${metadata?.namespace}/${metadata?.name}`, ...counts }));
     },
     async balancers(namespace) {
       const { items } = await within((options) => core.listNamespacedService({ namespace }, options));

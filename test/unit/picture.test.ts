@@ -76,7 +76,9 @@ describe("the picture of a stack", () => {
   it("must count what is in no component by its type, and leave out what the engine makes by itself", () => {
     const provider = { urn: urn("pulumi:providers:random", "default"), type: "pulumi:providers:random" };
     const secrets = ["a", "b"].map((name) => resource(SECRET, name));
-    const { groups } = picture([stack, provider, ...secrets, resource(DEPLOYMENT, "only")]);
+    const only = resource(DEPLOYMENT, "only", { provider: `${provider.urn}::0a1b2c` });
+    const { groups, edges, criticalPath } = picture([stack, provider, ...secrets, only]);
+    assert.deepEqual([edges, criticalPath], [[], [only]]);
     assert.deepEqual(
       groups.map(({ label }) => label),
       ["Deployment only", "2 × Secret"],

@@ -98,6 +98,14 @@ describe("npm run status", () => {
       },
     ],
     [
+      "a rollout that does not end, though old pods serve",
+      "workloads",
+      /hobnob\/backend is not rolled out: 1 of 3 pods are new/,
+      () => {
+        overview.workloads = async () => [{ name: "hobnob/backend", ready: 3, wanted: 3, updated: 1 }];
+      },
+    ],
+    [
       "workloads that are gone",
       "workloads",
       /there are none/,
