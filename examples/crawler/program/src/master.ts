@@ -122,7 +122,8 @@ export async function runMaster(config: Config, secrets: Secrets, host: string):
   app.get("/healthz", async () => "ok\n");
   app.get("/readyz", async (_request, reply) => {
     if (problem) reply.code(503);
-    return problem ? `${problem}\n` : "ok\n";
+    // The reason is for the log: whoever reaches the Ingress reads this.
+    return problem ? "not ready\n" : "ok\n";
   });
 
   const server = await serve("Master", { Report: record }, `${host}:${config.master.grpc_port}`);
