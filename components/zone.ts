@@ -1,7 +1,8 @@
-import type * as pulumi from "@pulumi/pulumi";
+import * as pulumi from "@pulumi/pulumi";
 import type { Config, DnsRecordConfig } from "../config";
+import type { Platform } from "../platform";
 import { loadAws } from "./aws/load";
-import { Zone } from "./dns";
+import { Records, Zone } from "./dns";
 
 export interface ZoneArgs {
   domain: string;
@@ -55,4 +56,39 @@ export function createZone(
   if (cluster.provider !== "aws") return new Zone(name, args, opts);
   const { Route53Zone } = loadAws();
   return new Route53Zone(name, { ...args, region: cluster.region }, opts);
+}
+
+/**
+ * Records of another stack's hosts in a platform's zone, whichever cloud keeps it, that lead to the platform's balancer; none
+ * where the platform has no zone or no balancer.
+ * @param hosts names under the zone's domain, such as `www`; `@` is the domain itself
+ * @param ttl seconds that resolvers may keep them. @default 300
+ */
+export async function platformRecords(
+  name: string,
+  platform: Platform,
+  { hosts, ttl = 300 }: { hosts: string[]; ttl?: number },
+  opts?: pulumi.ComponentResourceOptions,
+): Promise<pulumi.Resource | undefined> {
+  const [domain, address, ipv6, hostname] = await Promise.all([
+    platform.value("zone"),
+    platform.value("ingressAddress"),
+    platform.value("ingressIpv6"),
+    platform.value("ingressHostname"),
+  ]);
+  if (!domain) return undefined;
+  if (!hostname) {
+    const addresses = { address, ...(ipv6 && { ipv6 }) };
+    return address ? new Records(name, { domain, hosts, ttl, records: [], ...addresses }, opts) : undefined;
+  }
+  const { Route53Zone } = loadAws();
+  const lookup = { domain, zone: "lookup", deleteZone: false, protect: false, region: regionOf(hostname) } as const;
+  return new Route53Zone(name, lookup, opts).records(name, { hosts, ttl, records: [], target: { hostname } });
+}
+
+/** https://docs.aws.amazon.com/elasticloadbalancing/latest/network/network-load-balancers.html#dns-name */
+function regionOf(hostname: string): string {
+  const [, region] = /\.elb\.([a-z0-9-]+)\.amazonaws\.com$/.exec(hostname) ?? [];
+  if (region) return region;
+  throw new pulumi.RunError(`${hostname} is no balancer of AWS; allowed: <name>.elb.<region>.amazonaws.com`);
 }

@@ -2,10 +2,10 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { Platform } from "hobnob-platform";
 import { allowApiServer, IDENTITY, identity } from "hobnob-platform/components/apiServer";
-import { Records } from "hobnob-platform/components/dns";
 import { Namespace } from "hobnob-platform/components/namespace";
 import { ofPlatform, Routes } from "hobnob-platform/components/routes";
 import { Service } from "hobnob-platform/components/service";
+import { platformRecords } from "hobnob-platform/components/zone";
 import { readSettings } from "./settings";
 
 /**
@@ -29,10 +29,10 @@ const READ = ["get", "list", "watch"];
 export = async () => {
   const { platform: stackName, open, admin } = readSettings();
   const platform = new Platform(stackName);
-  const [apiServer, coveredHosts, zone] = await Promise.all([
+  const [apiServer, coveredHosts, domain] = await Promise.all([
     platform.value("apiServer"),
     platform.value("coveredHosts"),
-    platform.value("zone"),
+    platform.value("domain"),
   ]);
   if (open && coveredHosts.length === 0) throw plainHttp(open.host, stackName);
   const onCluster = { provider: platform.provider("platform") };
@@ -109,14 +109,8 @@ export = async () => {
       },
       onCluster,
     );
-    if (zone && host.endsWith(`.${zone}`))
-      new Records("records", {
-        domain: zone,
-        hosts: [host.slice(0, -zone.length - 1)],
-        address: platform.output("ingressAddress"),
-        ttl: 300,
-        records: [],
-      });
+    const below = host.endsWith(`.${domain}`) && host.slice(0, -domain.length - 1);
+    if (below) await platformRecords("records", platform, { hosts: [below] });
   }
 
   return {

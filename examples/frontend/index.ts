@@ -1,28 +1,21 @@
 import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { Platform } from "hobnob-platform";
-import { Records } from "hobnob-platform/components/dns";
 import { ownImage } from "hobnob-platform/components/image";
 import { Namespace } from "hobnob-platform/components/namespace";
 import { ofPlatform, Routes } from "hobnob-platform/components/routes";
 import { Service } from "hobnob-platform/components/service";
+import { platformRecords } from "hobnob-platform/components/zone";
 import { readSettings } from "./settings";
 
 const PORT = 8080;
 /** What the server waits for its clients to move on, and 10 s more for the requests under way. */
 const DRAIN_SECONDS = 5;
-/** Seconds that resolvers may keep an address. */
-const TTL = 300;
 
 export = async () => {
   const settings = readSettings();
   const platform = new Platform(settings.platform);
-  const [registry, coveredHosts, zone, ipv6] = await Promise.all([
-    platform.value("registry"),
-    platform.value("coveredHosts"),
-    platform.value("zone"),
-    platform.value("ingressIpv6"),
-  ]);
+  const [registry, coveredHosts] = await Promise.all([platform.value("registry"), platform.value("coveredHosts")]);
   const onCluster = { provider: platform.provider("platform") };
 
   const apex = platform.output("domain");
@@ -64,15 +57,7 @@ export = async () => {
   const paths = [{ serviceName: site.serviceName, port: PORT }];
   new Routes("site", { ...ofPlatform(platform), namespace, hosts: [home, apex], paths }, onCluster);
 
-  if (zone)
-    new Records("records", {
-      domain: zone,
-      hosts: ["www", "@"],
-      address: platform.output("ingressAddress"),
-      ...(ipv6 && { ipv6 }),
-      ttl: TTL,
-      records: [],
-    });
+  await platformRecords("records", platform, { hosts: ["www", "@"] });
 
   return { url: homeUrl, namespace, serviceName: site.serviceName };
 };

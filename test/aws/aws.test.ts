@@ -3,14 +3,17 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as k8s from "@pulumi/kubernetes";
+import type * as pulumi from "@pulumi/pulumi";
 import { execa } from "execa";
 import { type Cluster, createCluster, type VersionPlan } from "../../components/cluster";
-import { createZone, type DnsZone, type HostRecordsArgs } from "../../components/zone";
+import { createZone, type DnsZone, type HostRecordsArgs, platformRecords } from "../../components/zone";
 import { type AwsClusterConfig, schema } from "../../config";
 import { ToolError } from "../../local/build";
 import { cloneDirectory } from "../../local/paths";
+import { Platform } from "../../platform";
 import { violations } from "../../policy/policies";
 import { type Captured, type CaptureOptions, capture, edges, find, ofType, unwrap, waitsFor } from "../unit/graph";
+import { platformStack } from "../unit/platformOutputs";
 import { captureSettings, captureStack, withContext } from "../unit/stacks";
 import { ARN, HOSTNAME, mocks, withCli } from "./account";
 import { obtainSdk, useSdk } from "./sdk";
@@ -372,6 +375,27 @@ describe("AWS", function () {
       const servers = async (zone: DnsZone) => (await unwrap(zone.nameServers as never)).value;
       assert.deepEqual(await servers(made), ["ns-9.awsdns-09.net"]);
       assert.deepEqual(await servers((await zone()).made), ["ns-1.awsdns-01.org", "ns-2.awsdns-02.com"]);
+    });
+
+    it("must take another stack's records, found by the domain, where the balancer is", async () => {
+      const aws = { ingressAddress: "", ingressIpv6: "", ingressHostname: HOSTNAME };
+      const answer = platformStack(aws);
+      const program = async () => {
+        await platformRecords("records", new Platform("acme/hobnob/prod"), { hosts: ["www", "@"] });
+      };
+      const both = {
+        ...mocks,
+        resource: (args: pulumi.runtime.MockResourceArgs) => answer(args) ?? mocks?.resource?.(args),
+      };
+      const graph = await capture(program, { mocks: both });
+      assert.equal(find(graph, ACCOUNT).inputs.region, "eu-central-1");
+      assert.deepEqual(ofType(graph, ZONE), []);
+      assert.deepEqual(
+        ofType(graph, RECORD)
+          .sort((a, b) => a.name.localeCompare(b.name))
+          .map(({ inputs }) => [inputs.zoneId, inputs.name, inputs.type, inputs.aliases[0].name]),
+        ["example.com", "www.example.com"].map((name) => ["Z9", name, "A", HOSTNAME]),
+      );
     });
 
     it("must have hosts as aliases of the balancer, whose addresses change", async () => {

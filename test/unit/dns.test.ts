@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import * as pulumi from "@pulumi/pulumi";
 import { Records, type RecordsArgs, Zone } from "../../components/dns";
-import type { ZoneArgs } from "../../components/zone";
+import { platformRecords, type ZoneArgs } from "../../components/zone";
+import { Platform } from "../../platform";
 import { ConfigurationError } from "../../violations";
 import { type CaptureOptions, capture, edges, find, ofType, unwrap } from "./graph";
+import { platformStack } from "./platformOutputs";
 
 const DOMAIN = "digitalocean:index/domain:Domain";
 const RECORD = "digitalocean:index/dnsRecord:DnsRecord";
@@ -156,5 +158,41 @@ describe("records", () => {
       preview.made.map(({ urn }) => urn),
       update.made.map(({ urn }) => urn),
     );
+  });
+});
+
+describe("another stack's records", () => {
+  const made = async (changes: Parameters<typeof platformStack>[0], preview = false) => {
+    const program = async () => {
+      await platformRecords("records", new Platform("acme/hobnob/prod"), { hosts: ["www", "@"] });
+    };
+    return (await capture(program, { preview, mocks: { resource: platformStack(changes) } })).filter(
+      ({ custom }) => custom,
+    );
+  };
+
+  it("must lead to the platform's balancer by each address that it has, in a preview too", async () => {
+    for (const preview of [true, false]) {
+      const records = (await made({}, preview)).sort((a, b) => a.name.localeCompare(b.name));
+      const of = (name: string) => [
+        { domain: "example.com", name, type: "A", value: "203.0.113.10", ttl: 300 },
+        { domain: "example.com", name, type: "AAAA", value: "2001:db8::10", ttl: 300 },
+      ];
+      assert.deepEqual(
+        records.map(({ inputs }) => inputs),
+        [...of("@"), ...of("www")],
+      );
+    }
+    const records = (await made({ ingressIpv6: "" })).map(({ inputs }) => `${inputs.name} ${inputs.type}`);
+    assert.deepEqual(records.sort(), ["@ A", "www A"]);
+  });
+
+  it("must be none without a zone or a balancer", async () => {
+    for (const changes of [{ zone: "" }, { ingressAddress: "" }]) assert.deepEqual(await made(changes), []);
+  });
+
+  it("must never be at DigitalOcean where the balancer has a name: such a zone is AWS's", async () => {
+    const aws = { ingressAddress: "", ingressHostname: "a.elb.eu-central-1.amazonaws.com" };
+    await assert.rejects(made(aws), /npm install @pulumi\/aws@/);
   });
 });

@@ -195,7 +195,15 @@ describe("front end's stack", () => {
 
   const used: OutputName[] = [
     ...(["apiUrl", "clusterId", "coveredHosts", "domain", "kubeconfig", "nodeSelector", "registry"] as const),
-    ...(["ingressAddress", "ingressClass", "ingressExpose", "ingressIpv6", "spread", "zone"] as const),
+    ...([
+      "ingressAddress",
+      "ingressClass",
+      "ingressExpose",
+      "ingressHostname",
+      "ingressIpv6",
+      "spread",
+      "zone",
+    ] as const),
     ...(["ingressCustomResources", "ingressSecretNamespaces"] as const),
   ];
   for (const name of used)
