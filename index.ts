@@ -17,6 +17,7 @@ import { refuseCutOff } from "./cutOff";
 import { ownedBy, ownerOf } from "./owner";
 import { contractVersion, type PlatformOutputs } from "./platform";
 import { preflight } from "./preflight";
+import { formerImages, readPreviousRun } from "./previousRun";
 
 type Outputs = { [Name in keyof PlatformOutputs]: pulumi.Input<PlatformOutputs[Name]> };
 
@@ -26,9 +27,10 @@ const NAMESPACE = "hobnob";
 /** The graph, from the cluster to the last record: what a line uses is what it waits for, and nothing else. */
 export = async (): Promise<Outputs> => {
   const config = readConfig();
-  const [versionPlan, monthlyCost] = await Promise.all([
+  const [versionPlan, monthlyCost, previous] = await Promise.all([
     preflight(config),
     monthlyCostOutput(config),
+    readPreviousRun(),
     pulumi.runtime.getEngine() && refuseCutOff(),
   ]);
   const hosts = { api: `api.${config.domain}`, docs: `docs.${config.domain}` };
@@ -146,6 +148,8 @@ export = async (): Promise<Outputs> => {
   new Protection("cluster.protect", {
     protect,
     deleteZone,
+    images: { backend: image.ref },
+    formerImages: image.ref.apply((ref) => formerImages(previous, ref)),
     everything: [image, zone, certificate, records, ...onApplication].filter((made) => made !== undefined),
   });
 

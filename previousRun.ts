@@ -22,7 +22,12 @@ export interface PreviousRun {
   elasticsearchImage?: string;
   protect?: boolean;
   deleteZone?: boolean;
+  /** Images of the API with which a run ended well, the newest first. */
+  images?: string[];
 }
+
+/** How many images can be gone back to. */
+const FORMER = 5;
 
 // biome-ignore lint/suspicious/noExplicitAny: outputs have as many shapes as there are resource types
 type Outputs = Record<string, any>;
@@ -44,7 +49,7 @@ export function fromState(state: Record<string, { outputs?: Outputs }>): Previou
   const awsCidr = outputsOf("hobnob:platform:AwsCluster$aws:ec2/vpc:Vpc")?.cidrBlock;
   const elasticsearch = outputsOf("hobnob:platform:Elasticsearch$kubernetes:apps/v1:StatefulSet");
   const disk = outputsOf("hobnob:platform:Elasticsearch$kubernetes:core/v1:PersistentVolumeClaimPatch");
-  const { protect, deleteZone } = outputsOf("hobnob:platform:Protection") ?? {};
+  const { protect, deleteZone, images, formerImages = [] } = outputsOf("hobnob:platform:Protection") ?? {};
   return {
     cluster: cluster && { name: cluster.name, region: cluster.region, size: cluster.nodePool?.size, vpcCidr },
     aws: eks && { name: eks.name, region: eks.region, vpcCidr: awsCidr },
@@ -57,8 +62,13 @@ export function fromState(state: Record<string, { outputs?: Outputs }>): Previou
     elasticsearchImage: elasticsearch?.spec?.template?.spec?.containers?.[0]?.image,
     protect,
     deleteZone,
+    ...(images?.backend && { images: [images.backend, ...formerImages] }),
   };
 }
+
+/** Those before `image`, for the run after this one. */
+export const formerImages = ({ images = [] }: PreviousRun, image: string): string[] =>
+  images.filter((one) => one !== image).slice(0, FORMER);
 
 /** What the configuration would have this run lose: the engine would find out half-way, or never. */
 export function lossViolations(config: Config, previous: PreviousRun): Violation[] {

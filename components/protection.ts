@@ -5,6 +5,9 @@ export interface ProtectionArgs {
   protect: boolean;
   /** Whether destroying the stack deletes its zone; told to the next run, which must know what this one allowed. */
   deleteZone: boolean;
+  /** The API's image, and those of earlier runs: here they stand only after a run in which everything became ready. */
+  images: { backend: pulumi.Input<string> };
+  formerImages: pulumi.Input<string[]>;
   /** All that must outlast a refused destroy. */
   everything: pulumi.Resource[];
 }
@@ -14,8 +17,8 @@ export interface ProtectionArgs {
  * depends on it is deleted; this depends on everything, so its turn is the first.
  */
 export class Protection extends pulumi.ComponentResource {
-  constructor(name: string, { protect, deleteZone, everything }: ProtectionArgs) {
+  constructor(name: string, { protect, deleteZone, images, formerImages, everything }: ProtectionArgs) {
     super("hobnob:platform:Protection", name, {}, { protect, dependsOn: everything });
-    this.registerOutputs({ protect, deleteZone });
+    this.registerOutputs({ protect, deleteZone, images, formerImages });
   }
 }

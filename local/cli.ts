@@ -1,12 +1,14 @@
 import { rmSync } from "node:fs";
 import { execa } from "execa";
+import { adviceAfterFailure, releaseOf } from "../operations/release";
+import { ciPreview } from "./ciPreview";
 import { adminKubeconfig, deleteCluster, isRunning, stopCluster } from "./cluster";
 import { costCommand } from "./cost";
 import { stopDaemons } from "./daemons";
-import { account, type Engine } from "./engine";
+import { account, type Engine, stackResources } from "./engine";
 import { runExamples } from "./examples";
 import { graphCommand } from "./graph";
-import { restoreFor, scaleDownStack } from "./operate";
+import { promoteTo, restoreFor, rollbackStack, scaleDownStack } from "./operate";
 import { cloneDirectory, stateDirectory } from "./paths";
 import { previewOffline } from "./preview";
 import { rotateStack } from "./rotate";
@@ -25,9 +27,12 @@ npm run preview -- dev|prod     preview that stack offline, against a simulated 
 npm run cost -- <stack>         what it costs a month, by its settings
 npm run graph -- <stack>        its resources as a picture (--preview: as it would be)
 npm run status -- <stack>       how it is, on one screen (--preview: and what an update would change)
+npm run ci:preview -- <stack>   what a pull request is told of a stack: any, or local (--offline: no account)
 npm run verify -- <stack>       check a deployed stack: any, or local
 npm run rotate -- <stack> elasticsearch|registry|registry-pull|cluster    change its passwords
 npm run scale-down -- <stack> <n>  take the last Elasticsearch nodes out: any stack, or local
+npm run rollback -- <stack>     back to the API's last good image: any stack, or local
+npm run promote -- <stack> <image>  update it to an image by digest, such as another stack's
 npm run restore -- <stack>      list its Elasticsearch snapshots; with one's name, restore it
 npm stop                        stop every process, keep the state
 npm run reset                   back to nothing
@@ -48,9 +53,12 @@ const commands: Record<string, (args: string[]) => Promise<number>> = {
   cost: costCommand,
   graph: graphCommand,
   status: statusCommand,
+  "ci:preview": ciPreview,
   verify: verifyStack,
   rotate: rotateStack,
   "scale-down": (args) => scaleDownStack(args, local),
+  rollback: (args) => rollbackStack(args, local),
+  promote: (args) => promoteTo(args, local),
   restore: (args) => restoreFor(args, local),
   examples: (args) => runExamples(args, { isInterrupted: () => interrupted, reset }),
   test: runTests,
@@ -75,6 +83,8 @@ async function start(args: string[]): Promise<number> {
   }
   if (code !== 0) {
     console.error("\nThe update did not finish. What it made is kept: npm start goes on from there.");
+    const advice = adviceAfterFailure(releaseOf(stackResources("local")), "local");
+    if (advice) console.error(advice);
     return code;
   }
   await run(platform, ["stack", "output"]);

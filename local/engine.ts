@@ -72,11 +72,16 @@ export function engine(tools: Record<"pulumi" | "pulumi-language-nodejs", Tool>,
 }
 
 /** Runs the engine on a project; resolves with what it printed where stdout is a pipe. */
-export async function pulumi(engine: Engine, args: string[], options: Options = {}, project = platformProject()) {
+export async function pulumi(
+  engine: Engine,
+  args: string[],
+  { env, ...options }: Options = {},
+  project = platformProject(),
+) {
   return execa("pulumi", withPolicyPacks(args, engine.startsPolicyPacks), {
     cwd: project.directory,
     // The program's own: from the copy no loader would find it.
-    env: { ...engine.environment, TSX_TSCONFIG_PATH: join(project.source, "tsconfig.json") },
+    env: { ...engine.environment, TSX_TSCONFIG_PATH: join(project.source, "tsconfig.json"), ...env },
     ...options,
   });
 }

@@ -2,12 +2,13 @@ import { existsSync } from "node:fs";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 import { execa } from "execa";
+import { releaseIn, rollbackTarget } from "../operations/release";
 import { restoreStack } from "../operations/restoreStack";
 import { type Operator, scaleDown } from "../operations/scaleDown";
 import { type Pulumi, pulumiIn, stackOutputs } from "../verify/stack";
 import { isRunning } from "./cluster";
 import { runningDaemon } from "./daemons";
-import { engine, projectDirectory, pulumi } from "./engine";
+import { type Engine, engine, projectDirectory, pulumi } from "./engine";
 import { cloneDirectory } from "./paths";
 import { obtainTools } from "./tools";
 
@@ -40,6 +41,45 @@ export async function restoreFor(args: string[], local: Local): Promise<number> 
   const { outputs, say } = await operatorOf(stack, [], local);
   const wishes = { snapshot, indices: values.indices?.split(","), replace: values.replace };
   return restoreStack(await outputs(), wishes, { say, confirm: async (question) => values.yes || confirmed(question) });
+}
+
+/** `npm run rollback -- <stack> [flags of pulumi up]`: to the last image with which an update ended well */
+export async function rollbackStack([stack, ...flags]: string[], local: Local): Promise<number> {
+  if (!stack || stack.startsWith("-")) throw new Error("No stack was named; for example: npm run rollback -- prod");
+  const release = releaseIn(await exportedState(stack));
+  const image = rollbackTarget(release, stack);
+  console.log(`The stack ${stack} goes back${release.wanted ? ` from ${release.wanted}` : ""} to ${image}`);
+  return updateTo(image, stack, flags, local);
+}
+
+const BY_DIGEST = /^[^\s@]+@sha256:[0-9a-f]{64}$/;
+
+/** `npm run promote -- <stack> <image by digest> [flags of pulumi up]` */
+export async function promoteTo([stack, image = "", ...flags]: string[], local: Local): Promise<number> {
+  if (!stack || !BY_DIGEST.test(image))
+    throw new Error(
+      `Given: ${[stack, image].filter(Boolean).join(" ") || "nothing"}; a stack and an image by digest are needed. ` +
+        "What serves in dev: npm run ci -- image dev. For example: npm run promote -- prod docker.io/acme/hobnob-backend@sha256:<64 hexadecimal digits>",
+    );
+  return updateTo(image, stack, flags, local);
+}
+
+/** It stands in the stack's settings from then on: else the next update would build another. */
+async function updateTo(image: string, stack: string, flags: string[], local: Local): Promise<number> {
+  const { configure, up } = await operatorOf(stack, flags, local);
+  await configure("hobnob:api.image", image);
+  const code = await up();
+  console.log(
+    `Pulumi.${stack}.yaml now names this image; to build it again: pulumi config rm --path hobnob:api.image --stack ${stack}`,
+  );
+  return code;
+}
+
+async function exportedState(stack: string): Promise<string> {
+  const run = stack === "local" ? await localPulumi() : pulumiIn(cloneDirectory);
+  const { exitCode, stdout, stderr } = await run(["stack", "export", "--stack", stack]);
+  if (exitCode !== 0) throw new Error(`The state of the stack ${stack} cannot be read: ${String(stderr).trim()}`);
+  return String(stdout);
 }
 
 async function confirmed(question: string): Promise<boolean> {
@@ -81,11 +121,17 @@ function succeeded(code: number): void {
 
 /** The engine's command line on the stack `local`, where it runs. */
 export async function localPulumi(): Promise<Pulumi> {
+  const runner = await runningEngine();
+  return (args) => pulumi(runner, args, { reject: false, stdin: "ignore" });
+}
+
+/** Of the embedded platform. @throws where it does not run */
+export async function runningEngine(): Promise<Engine> {
   const account = runningDaemon("account");
   if (!account || !isRunning() || !existsSync(projectDirectory()))
     throw new Error("The stack local does not run; start it: npm start -- --real");
   const runner = engine(await obtainTools(["pulumi", "pulumi-language-nodejs"]), account.port);
   // The kubeconfig's command asks the simulated account for a token.
   Object.assign(process.env, runner.environment);
-  return (args) => pulumi(runner, args, { reject: false, stdin: "ignore" });
+  return runner;
 }

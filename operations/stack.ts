@@ -5,6 +5,7 @@ import { execa } from "execa";
 import { parse } from "yaml";
 import { releaseDeadLock } from "./lock";
 import { engineSettings, type Runner, recover } from "./recovery";
+import { adviceAfterFailure, releaseIn } from "./release";
 
 const project = join(__dirname, "..");
 const usage = `npm run stack -- <stack> up|destroy|refresh|preview [pulumi's own flags]
@@ -32,8 +33,14 @@ async function main([stack, command, ...flags]: string[]): Promise<number> {
   const wasKilled = await releaseDeadLock(runner, (JSON.parse(stdout) as { url: string }).url, name);
   const more = await recover(runner, command, wasKilled);
   const all = [command, "--stack", stack, ...more, ...flags];
-  const { exitCode } = await execa("pulumi", all, { ...run, stdio: "inherit", reject: false });
-  return exitCode ?? 1;
+  const { exitCode = 1 } = await execa("pulumi", all, { ...run, stdio: "inherit", reject: false });
+  if (exitCode !== 0 && /^up(date)?$/.test(command)) {
+    const advice = await runner
+      .pulumi(["stack", "export"])
+      .then((state) => adviceAfterFailure(releaseIn(state), stack));
+    if (advice) console.error(`\n${advice}`);
+  }
+  return exitCode;
 }
 
 main(process.argv.slice(2)).then(

@@ -90,6 +90,12 @@ export class OfflineStack {
     return { code: exitCode ?? 1, text: String(all) };
   }
 
+  /** The engine with whatever arguments and environment, and with these settings. */
+  async engine(args: string[], settings: Record<string, unknown>, environment: Record<string, string>) {
+    await this.#settings(settings);
+    return pulumi(this.runner, args, { reject: false, env: environment });
+  }
+
   async #settings(settings: Record<string, unknown>): Promise<void> {
     const registry = { server: "127.0.0.1:20000", repository: "hobnob/backend", username: "hobnob", private: true };
     const overrides = { "hobnob:registry": registry, ...settings };
