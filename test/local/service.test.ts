@@ -56,13 +56,15 @@ describe("a Service's rollouts, with real processes behind its pods", function (
   /** Nobody may see that it goes on. */
   async function unseen<T>(what: string, work: () => Promise<T>): Promise<T> {
     const load = shop.load("/", 20);
-    const done = await work();
+    // Stopped after a failure too: it would keep the tests' process for ever.
+    const [outcome] = await Promise.allSettled([work()]);
     const { sent, failed, reasons } = await load.stop();
     figures[`${what}, requests sent`] = sent;
     figures[`${what}, requests failed`] = failed;
+    if (outcome.status === "rejected") throw outcome.reason;
     assert.deepEqual(reasons, [], what);
     assert.ok(sent > 50, `${what}: ${sent} sent`);
-    return done;
+    return outcome.value;
   }
 
   const podsOf = async (image: string) =>

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import * as pulumi from "@pulumi/pulumi";
 import { Api, type ApiArgs } from "../../components/api";
+import { TO_DNS } from "../../components/namespace";
 import { type Captured, capture, edges, find, ofType } from "./graph";
 
 const COMPONENT = "hobnob:platform:Api";
@@ -226,16 +227,7 @@ describe("api", () => {
       ],
       egress: [
         { to: [{ podSelector: { matchLabels: { "app.kubernetes.io/name": "elasticsearch" } } }], ports: [tcp(9200)] },
-        {
-          to: [
-            {
-              namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "kube-system" } },
-              podSelector: { matchLabels: { "k8s-app": "kube-dns" } },
-            },
-            { ipBlock: { cidr: "169.254.20.10/32" } },
-          ],
-          ports: [{ protocol: "UDP", port: 53 }, tcp(53)],
-        },
+        TO_DNS,
       ],
     });
   });
