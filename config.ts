@@ -524,7 +524,7 @@ export const schema = z.strictObject({
         .array(kubernetesName("A namespace.", "shop"))
         .meta({
           description:
-            'Namespaces of other stacks whose pods with the label `hobnob/elasticsearch-client: "true"` may reach it; with `security` they also need a user that its operator makes.',
+            'Namespaces of other stacks whose pods with the label `hobnob/elasticsearch-client: "true"` may reach it; with `security` they also need a user, which the platform does not make.',
           allowed: "a list of namespaces",
         })
         .default([]),

@@ -5,11 +5,11 @@ import { capture, find, ofType, platformOutputs, platformStack } from "hobnob-pl
 const image = `docker.io/acme/shop@sha256:${"1".repeat(64)}`;
 
 /** What the program asks the engine for, on a platform that differs from the usual one by `changes`. */
-const graph = (changes: Parameters<typeof platformStack>[0] = {}) =>
+const graph = (changes: Parameters<typeof platformStack>[0] = {}, config: Record<string, string> = {}) =>
   capture(() => require("../index")(), {
     project: "shop",
     stack: "prod",
-    config: { "shop:platform": "acme/hobnob/prod", "shop:image": image },
+    config: { "shop:platform": "acme/hobnob/prod", "shop:image": image, ...config },
     mocks: { resource: platformStack({ coveredHosts: ["*.example.com"], ...changes }) },
   });
 
@@ -33,6 +33,11 @@ describe("the service", () => {
   it("must be reached by nobody whom no policy names", async () => {
     const policies = ofType(await graph(), "kubernetes:networking.k8s.io/v1:NetworkPolicy");
     assert.ok(policies.some(({ inputs }) => Object.keys(inputs.spec.podSelector).length === 0));
+  });
+
+  it("must list all that is wrong in its settings", async () => {
+    const wrong = { "shop:platform": "prod", "shop:image": "shop:latest", "shop:port": "80" };
+    await assert.rejects(graph({}, wrong), /3 violations.*shop:platform.*shop:image.*shop:port/s);
   });
 
   it("must break none of the platform's policies", async () => {
