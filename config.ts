@@ -1088,7 +1088,8 @@ function schemaAt(path: Path, raw: unknown = {}): z.ZodType | undefined {
 function variant(container: z.ZodType, value: unknown): z.ZodType {
   if (!(container instanceof z.ZodDiscriminatedUnion)) return container;
   const meant = isObject(value) ? value.provider : undefined;
-  return { aws: awsCluster, existing: existingCluster }[String(meant)] ?? digitalOceanCluster;
+  if (meant === "aws") return awsCluster;
+  return meant === "existing" ? existingCluster : digitalOceanCluster;
 }
 
 function metaOf(schema: z.ZodType): Meta {

@@ -207,6 +207,26 @@ const wrong: Wrong[] = [
     "pulumi config set --path 'hobnob:ingress.className' nginx",
   ],
   [
+    "a provider by a name that every object has",
+    (c) => {
+      c.cluster.provider = "constructor";
+    },
+    "hobnob:cluster.provider",
+    '"constructor"',
+    "digitalocean, aws, existing",
+    "pulumi config rm --path 'hobnob:cluster.provider'",
+  ],
+  [
+    "a provider that can't be a text",
+    (c) => {
+      c.cluster.provider = { toString: { polluted: true } };
+    },
+    "hobnob:cluster.provider",
+    '{"toString":{"polluted":true}}',
+    "digitalocean, aws, existing",
+    "pulumi config rm --path 'hobnob:cluster.provider'",
+  ],
+  [
     "a cluster's name that is none",
     (c) => {
       c.cluster.name = "Hobnob Dev";
