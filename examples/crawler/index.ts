@@ -224,9 +224,11 @@ export = async () => {
     onCluster,
   );
 
+  const [address, hostname] = [platform.output("ingressAddress"), platform.output("ingressHostname")];
+  const balancer = pulumi.all([address, hostname]).apply(([ip, name]) => name || ip);
   return {
     /** Where the master answers; any host that leads to this address does where none is set. */
-    url: pulumi.interpolate`http://${settings.host ?? platform.output("ingressAddress")}`,
+    url: pulumi.interpolate`http://${settings.host ?? balancer}`,
     /** Who starts crawls needs it. */
     apiToken: pulumi.secret(token.result),
     namespace,

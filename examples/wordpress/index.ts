@@ -6,6 +6,7 @@ import { Records } from "hobnob-platform/components/dns";
 import { IngressController } from "hobnob-platform/components/ingress";
 import { Namespace } from "hobnob-platform/components/namespace";
 import { ofPlatform, Routes } from "hobnob-platform/components/routes";
+import { platformRecords } from "hobnob-platform/components/zone";
 import { Mariadb } from "./mariadb";
 import { readSettings } from "./settings";
 import { SITE_LABELS, Site } from "./site";
@@ -20,12 +21,15 @@ export = async () => {
   const { hostname, ingressClass, protect } = settings;
   const platform = new Platform(settings.platform);
   const onCluster = { provider: platform.provider("platform") };
-  const [zone, apiServer, spread, domain, ipv6] = await Promise.all([
+  const [zone, apiServer, spread, domain] = await Promise.all([
     platform.value("zone"),
     platform.value("apiServer"),
     platform.value("spread"),
     platform.value("domain"),
+    // What the records need, so that a platform without it is refused before there is any resource.
+    platform.value("ingressAddress"),
     platform.value("ingressIpv6"),
+    platform.value("ingressHostname"),
   ]);
   const host = `${hostname}.${domain}`;
   const nodeSelector = platform.output("nodeSelector");
@@ -102,16 +106,11 @@ export = async () => {
     const paths = [{ serviceName: site.serviceName, port: site.port }];
     // As much as PHP takes of an upload in the image.
     new Routes("wordpress", { ...routes, namespace, hosts: [host], paths, maxBodySize: "8m" }, onCluster);
-    const address = controller ? controller.address : platform.output("ingressAddress");
-    if (zone && address)
-      new Records("records", {
-        domain: zone,
-        hosts: [hostname],
-        address,
-        ...(!controller && ipv6 && { ipv6 }),
-        ttl: TTL,
-        records: [],
-      });
+    if (!controller) await platformRecords("records", platform, { hosts: [hostname], ttl: TTL });
+    else if (zone && controller.address) {
+      const { address } = controller;
+      new Records("records", { domain: zone, hosts: [hostname], address, ttl: TTL, records: [] });
+    }
   }
 
   return { url, namespace, serviceName: site.serviceName, databaseService: mariadb.host };

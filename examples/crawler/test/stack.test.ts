@@ -240,7 +240,7 @@ describe("crawler's stack", () => {
 
   it("must fail where the platform lacks an output that it uses, and name it", async () => {
     const used: OutputName[] = ["kubeconfig", "clusterId", "registry", "spread", "nodeSelector", "storageClass"];
-    for (const name of [...used, "ingressClass", "ingressAddress"] as OutputName[])
+    for (const name of [...used, "ingressClass", "ingressAddress", "ingressHostname"] as OutputName[])
       await assert.rejects(graphOf({ platform: { [name]: undefined } }), new RegExp(`\\b${name}\\b`), name);
   });
 

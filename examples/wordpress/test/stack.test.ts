@@ -249,7 +249,14 @@ describe("WordPress' stack", () => {
 
   it("must fail where the platform lacks an output that it uses, and name it", async () => {
     const used: OutputName[] = ["kubeconfig", "clusterId", "domain", "zone", "storageClass", "spread", "nodeSelector"];
-    const more: OutputName[] = ["ingressClass", "ingressAddress", "ingressIpv6", "coveredHosts", "apiServer"];
+    const more: OutputName[] = [
+      "ingressClass",
+      "ingressAddress",
+      "ingressIpv6",
+      "ingressHostname",
+      "coveredHosts",
+      "apiServer",
+    ];
     for (const name of [...used, ...more])
       await assert.rejects(graphOf({ platform: { [name]: undefined } }), new RegExp(`\\b${name}\\b`), name);
   });
