@@ -32,6 +32,8 @@ const node = (number: number) => ({
 
 /** It has no stand-in, so its pods are kwok's, which is told to leave them alone. */
 const BROKEN = "registry.test/hobnob/broken@sha256:0";
+/** So long an `up` waits for it; for what becomes ready it waits as it does by default, however slow this machine is. */
+const impatient = { "rollout:timeout": "8s" };
 
 describe("a Service's rollouts, with real processes behind its pods", function () {
   this.timeout(120_000);
@@ -121,7 +123,7 @@ describe("a Service's rollouts, with real processes behind its pods", function (
   it("must leave the old pods and their files serving when a version never becomes ready, and return by the old args", async () => {
     const before = await podsOf(version("a"));
     await unseen("a version that never becomes ready", async () => {
-      const { code, said } = await up({ ...good, "rollout:image": BROKEN, "rollout:prices": "high" });
+      const { code, said } = await up({ ...good, ...impatient, "rollout:image": BROKEN, "rollout:prices": "high" });
       assert.notEqual(code, 0);
       assert.match(said, /shop/);
       assert.deepEqual(await podsOf(version("a")), before);
@@ -152,7 +154,9 @@ describe("a Service's rollouts, with real processes behind its pods", function (
   it("must give a canary its share only once it is ready, and be without it as before when it is taken back", async () => {
     const now = { "rollout:image": version("b"), "rollout:prices": "fair" };
     const before = (await podsOf(version("b"))).sort();
-    const unready = await unseen("a canary that never becomes ready", () => up({ ...now, "rollout:canary": BROKEN }));
+    const unready = await unseen("a canary that never becomes ready", () =>
+      up({ ...now, ...impatient, "rollout:canary": BROKEN }),
+    );
     assert.notEqual(unready.code, 0);
     assert.match(unready.said, /shop-canary/);
     assert.deepEqual([...(await answering())].sort(), before);

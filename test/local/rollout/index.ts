@@ -22,7 +22,7 @@ new Service(
     liveness: { httpGet: { path: "/healthz", port: "http" } },
     preStopSeconds: 2,
     stopSeconds: 5,
-    readyTimeout: "8s",
+    readyTimeout: config.get("timeout"),
     memory: "64Mi",
     cpu: "10m",
   },
