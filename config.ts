@@ -640,6 +640,33 @@ export const schema = z.strictObject({
       sizeUnit: whole(1, 200, "Nodes of the balancer; with 1 it is a single point of failure.", 1).default(1),
     })
     .prefault({}),
+  monitoring: z
+    .strictObject({
+      namespace: kubernetesName("Namespace of the Prometheus that the team runs, which must be there.", "monitoring"),
+      alerts: choice(
+        ["none", "PrometheusRule", "ConfigMap"],
+        "The platform's alert rules in that namespace: for Prometheus' operator, whose kinds the cluster must have, or as a file in a ConfigMap.",
+        "ConfigMap",
+      ).default("none"),
+      labels: z
+        .record(
+          key(z.string().regex(QUALIFIED_NAME), "Key of the label.", "a Kubernetes label key", "release"),
+          text(key(z.string().regex(LABEL_VALUE), "Value of the label.", "a Kubernetes label value", "prometheus")),
+        )
+        .meta({
+          description: "Labels of the rules, by which that Prometheus finds them.",
+          allowed: "an object of label keys and values",
+        })
+        .default({}),
+      scrape: flag(
+        "The ingress controller serves metrics to that namespace, and its pods carry the annotations `prometheus.io/scrape` and `prometheus.io/port`. Rolls its pods.",
+      ).default(false),
+    })
+    .meta({
+      description: "What a Prometheus that the team runs gets of the platform.",
+      allowed: "an object with namespace, and alerts or scrape",
+    })
+    .optional(),
   dns: z
     .strictObject({
       zone: choice(

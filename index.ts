@@ -1,4 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
+import { Alerts } from "./components/alerts";
 import { API_BACKEND, API_LABELS, Api } from "./components/api";
 import { BlockStorage } from "./components/blockStorage";
 import { createCluster, withRegistry } from "./components/cluster";
@@ -88,6 +89,7 @@ export = async (): Promise<Outputs> => {
   const coveredHosts = tls.enabled ? [...new Set([hosts.api, hosts.docs, ...tls.hosts])] : [];
   const certificate = zone && tls.enabled ? zone.certificate("certificate", coveredHosts) : undefined;
 
+  const { monitoring } = config;
   const { sizeUnit, rateLimit, ...controller } = config.ingress;
   const ingress = new IngressController(
     "ingress",
@@ -97,6 +99,7 @@ export = async (): Promise<Outputs> => {
       namespaces: [NAMESPACE, ...controller.namespaces],
       // Those of a stack that was made before they had the label, until they are replaced.
       backends: [{ namespace: NAMESPACE, ...API_BACKEND }],
+      metricsFor: monitoring?.scrape ? monitoring.namespace : undefined,
       apiServer: cluster.apiServer,
       loadBalancer: {
         kind: cluster.balancer,
@@ -144,7 +147,13 @@ export = async (): Promise<Outputs> => {
     new Routes("docs", { ...shared, hosts: [hosts.docs], paths: [{ serviceName, port: docsPort }] }, onCluster),
   ];
 
-  const onApplication = [application, storage, elasticsearch, ingress, pullSecret, api, metrics, ...routes];
+  const watched = { application: NAMESPACE, ingress: ingress.namespace, hosts: coveredHosts };
+  const alerts =
+    monitoring && monitoring.alerts !== "none"
+      ? new Alerts("alerts", { ...monitoring, kind: monitoring.alerts, watched }, onCluster)
+      : undefined;
+
+  const onApplication = [application, storage, elasticsearch, ingress, pullSecret, api, metrics, alerts, ...routes];
   new Protection("cluster.protect", {
     protect,
     deleteZone,

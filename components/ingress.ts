@@ -53,6 +53,8 @@ export interface IngressControllerArgs {
   secretNamespaces?: string[];
   /** Further namespaces that are served beside `secretNamespaces`. @default none */
   namespaces?: string[];
+  /** Namespace whose pods may scrape the controller's metrics; its pods then say where. @default none are served */
+  metricsFor?: string;
   /** How a policy names the API server, which the controller watches. */
   apiServer: ApiServerPolicy;
   /** Whether the pods must be on different nodes, or only should. */
@@ -115,7 +117,7 @@ export class IngressController extends pulumi.ComponentResource {
           // A new pod can't have the port of a node before the old one has left it.
           strategy: { rollingUpdate: expose === "HostPort" ? ONE_LESS : ONE_MORE },
           template: {
-            metadata: { labels },
+            metadata: { labels, ...(args.metricsFor !== undefined && { annotations: SCRAPED }) },
             spec: podSpec(args, labels, {
               className: ingressClass.metadata.name,
               configMapName: configMap.metadata.name,
@@ -146,7 +148,7 @@ export class IngressController extends pulumi.ComponentResource {
         spec: {
           podSelector: { matchLabels: labels },
           policyTypes: ["Ingress", "Egress"],
-          ingress: [{ ports: portNames(args).map((port) => ({ protocol: "TCP", port })) }],
+          ingress: [{ ports: portNames(args).map((port) => ({ protocol: "TCP", port })) }, ...scraping(args)],
           egress: [toLabelled(className), ...(args.backends ?? []).map(toBackend)],
         },
       },
@@ -317,6 +319,16 @@ function createAccount(
   }
 }
 
+/** https://docs.nginx.com/nginx-ingress-controller/logging-and-monitoring/prometheus/ */
+const METRICS_PORT = 9113;
+const SCRAPED = { "prometheus.io/scrape": "true", "prometheus.io/port": String(METRICS_PORT) };
+
+function scraping({ metricsFor }: IngressControllerArgs): k8s.types.input.networking.v1.NetworkPolicyIngressRule[] {
+  if (metricsFor === undefined) return [];
+  const namespaceSelector = { matchLabels: { "kubernetes.io/metadata.name": metricsFor } };
+  return [{ from: [{ namespaceSelector }], ports: [{ protocol: "TCP", port: "metrics" }] }];
+}
+
 interface PodUses {
   className: pulumi.Output<string>;
   configMapName: pulumi.Output<string>;
@@ -366,6 +378,7 @@ function podSpec(args: IngressControllerArgs, labels: Labels, uses: PodUses): k8
             ...(args.expose === "HostPort" && { hostPort: PORTS[port] }),
           })),
           { name: "readiness", containerPort: 8081 },
+          ...(args.metricsFor === undefined ? [] : [{ name: "metrics", containerPort: METRICS_PORT }]),
         ],
         readinessProbe: { httpGet: { path: "/nginx-ready", port: "readiness" }, periodSeconds: 1 },
         lifecycle: { preStop: { sleep: { seconds: balancerOf(args).drainSeconds } } },
@@ -396,6 +409,9 @@ function controllerArguments(args: IngressControllerArgs, uses: PodUses) {
     `-leader-election-lock-name=${LEADER_LOCK}`,
     `-allow-empty-ingress-host=${allowEmptyHost}`,
     "-log-format=json",
+    ...(args.metricsFor === undefined
+      ? []
+      : ["-enable-prometheus-metrics", `-prometheus-metrics-listen-port=${METRICS_PORT}`]),
     // By name and not by output: the Service waits for its balancer, which waits for these pods. It gives Ingresses their
     // address, and the number of pods that a rate limit is divided by.
     ...(expose === "HostPort" ? [] : [`-external-service=${NAME}`]),

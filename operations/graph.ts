@@ -70,7 +70,7 @@ export function picture(unordered: GraphResource[]): Picture {
     for (const from of predecessors(to, visible)) if (idOf(from) !== idOf(to)) pairs.add(`${idOf(from)} ${idOf(to)}`);
   }
   const edges = withoutImplied(
-    [...pairs].map((pair) => pair.split(" ") as [string, string]),
+    [...pairs].sort().map((pair) => pair.split(" ") as [string, string]),
     critical,
   );
   return {
@@ -170,7 +170,7 @@ function predecessors(resource: GraphResource, byUrn: Map<string, GraphResource>
   // In a state an id follows the provider's URN.
   const providers = [provider, provider.slice(0, Math.max(0, provider.lastIndexOf("::")))];
   const urns = [...dependencies, ...Object.values(propertyDependencies).flat(), ...providers];
-  return [...new Set(urns)].flatMap((urn) => byUrn.get(urn) ?? []);
+  return [...new Set(urns)].sort().flatMap((urn) => byUrn.get(urn) ?? []);
 }
 
 function longestPath(resources: GraphResource[], byUrn: Map<string, GraphResource>): GraphResource[] {

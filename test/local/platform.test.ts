@@ -105,6 +105,32 @@ describe("the whole platform on the embedded default", function () {
 
   it("must have nothing left to do right after it came up", unchanged);
 
+  it("must be well at a glance, and say of what is simulated that it cannot be known", async () => {
+    const { well, lines } = JSON.parse(await succeed("status", "local", "--preview", "--json"));
+    assert.ok(well);
+    const shown = Object.fromEntries(
+      lines.map(({ name, status, detail }: Record<string, string>) => [name, `${status}: ${detail}`]),
+    );
+    assert.equal(shown.nodes, "pass: 3 of 3 ready");
+    assert.equal(shown.workloads, "pass: backend 3, nginx-ingress 2, elasticsearch 3");
+    assert.match(shown.balancer, /^pass: \d+\./);
+    assert.match(shown["last update"], /^pass: update succeeded/);
+    assert.equal(shown["pending operations"], "pass: none");
+    assert.equal(shown["pending changes"], "pass: none");
+    assert.match(shown["elasticsearch: shards complete"], /^elsewhere: simulated pods/);
+    const { minimum, maximum } = JSON.parse(await succeed("cost", "local", "--json"));
+    assert.deepEqual((await outputs()).monthlyCost, { priced: true, currency: "USD", minimum, maximum });
+    assert.equal(shown.cost, `pass: $${minimum.toFixed(2)} a month`);
+  });
+
+  it("must be drawn from its state as it would be from a preview: the same boxes and waits", async () => {
+    const drawn = async (...args: string[]) => {
+      const { groups, edges } = JSON.parse(await succeed("graph", "local", "--json", ...args));
+      return { groups, edges };
+    };
+    assert.deepEqual(await drawn(), await drawn("--preview"));
+  });
+
   it("must not depend on a token's life: eight days later nothing changes", async () => {
     await account("/local/clock", { advanceSeconds: 8 * 24 * 3600 });
     await unchanged();

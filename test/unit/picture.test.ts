@@ -58,7 +58,7 @@ describe("the picture of a stack", () => {
     const both = chain.map((each) => (each === set ? back : each === front ? early : each));
     assert.deepEqual(
       picture(both).edges.map(({ from, to }) => `${from} ${to}`),
-      ["g2 g0", "g0 g1"],
+      ["g0 g1", "g2 g0"],
     );
   });
 
@@ -99,7 +99,10 @@ describe("the picture of a stack", () => {
   });
 
   it("must be the same in whatever order the resources come, as text and drawn", async () => {
-    const [one, other] = [picture(chain), picture([...chain].reverse())];
+    const both = [resource(DEPLOYMENT, "only"), resource("a:b:C", "other")];
+    const user = resource(SECRET, "user", { dependencies: both.map(({ urn }) => urn) });
+    const turned = { ...user, dependencies: [...(user.dependencies ?? [])].reverse() };
+    const [one, other] = [picture([...chain, ...both, user]), picture([turned, ...both, ...chain].reverse())];
     assert.equal(mermaid(one), mermaid(other));
     assert.equal(await svg(one), await svg(other));
   });
