@@ -26,7 +26,7 @@ export async function costCommand(args: string[]): Promise<number> {
 }
 
 /** @throws one line, where there are no such settings or the account does not answer */
-export async function costOf(stack: string): Promise<Cost> {
+async function costOf(stack: string): Promise<Cost> {
   const config = await settingsOf(stack);
   const billed = { ...config, snapshots: config.elasticsearch.snapshots };
   return monthlyCost(billed, () => (isSimulated(stack) ? simulatedPrices() : accountPrices(process.env)));

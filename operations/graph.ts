@@ -70,7 +70,7 @@ export function picture(unordered: GraphResource[]): Picture {
     for (const from of predecessors(to, visible)) if (idOf(from) !== idOf(to)) pairs.add(`${idOf(from)} ${idOf(to)}`);
   }
   const edges = withoutImplied(
-    [...pairs].sort().map((pair) => pair.split(" ") as [string, string]),
+    [...pairs].map((pair) => pair.split(" ") as [string, string]),
     critical,
   );
   return {

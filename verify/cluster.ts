@@ -39,7 +39,7 @@ export interface Cluster {
 }
 
 /** A controller of pods, and how many of those that it wants are ready. */
-export interface Workload {
+interface Workload {
   /** `namespace/name` */
   name: string;
   ready: number;
