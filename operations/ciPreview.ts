@@ -2,7 +2,9 @@ import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from "nod
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { parse } from "yaml";
-import { parseEvents } from "./events";
+import { costDifference } from "../cost";
+import type { PlatformOutputs } from "../platform";
+import { type EngineEvent, outputsOf, parseEvents } from "./events";
 import { renderComment } from "./previewComment";
 import { releaseIn } from "./release";
 
@@ -33,11 +35,24 @@ export async function previewComment(
       PULUMI_SKIP_UPDATE_CHECK: "true",
     });
     const events = parseEvents(existsSync(log) ? readFileSync(log, "utf8") : "");
-    const comment = renderComment({ stack, events, exitCode, stderr: String(stderr ?? ""), footer: footerOf(env) });
+    const comment = renderComment({
+      stack,
+      events,
+      exitCode,
+      stderr: String(stderr ?? ""),
+      cost: costOf(events),
+      footer: footerOf(env),
+    });
     return { comment, exitCode };
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+function costOf(events: EngineEvent[]): string | undefined {
+  type Outputs = { monthlyCost?: PlatformOutputs["monthlyCost"] };
+  const { before, after } = outputsOf(events) as Record<"before" | "after", Outputs>;
+  return after.monthlyCost && costDifference(after.monthlyCost, before.monthlyCost);
 }
 
 /**

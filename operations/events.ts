@@ -23,6 +23,7 @@ export interface Step {
 
 export interface EngineEvent {
   resourcePreEvent?: { metadata: Step };
+  resOutputsEvent?: { metadata: Step };
   diagnosticEvent?: { urn?: string; message: string; severity: string };
   policyEvent?: {
     resourceUrn?: string;
@@ -44,6 +45,13 @@ export function parseEvents(log: string): EngineEvent[] {
       return [];
     }
   });
+}
+
+/** What the stack gives out now, and what it would; the engine tells it at the end of a preview that did not fail. */
+export function outputsOf(events: EngineEvent[]): Record<"before" | "after", Record<string, unknown>> {
+  const last = events.findLast(({ resOutputsEvent }) => resOutputsEvent?.metadata.type === "pulumi:pulumi:Stack");
+  const { old, new: wanted } = last?.resOutputsEvent?.metadata ?? {};
+  return { before: old?.outputs ?? {}, after: wanted?.outputs ?? {} };
 }
 
 /** What would happen to one resource. */

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { previewComment } from "../../operations/ciPreview";
+import type { EngineEvent } from "../../operations/events";
 import { type Repository, repositoryOf, upsertComment, upsertIssue } from "../../operations/github";
 import { deployedStacks, touchedStacks } from "../../operations/touched";
 
@@ -115,5 +118,42 @@ describe("what is written at GitHub", () => {
     assert.throws(() => repositoryOf({ GITHUB_REPOSITORY: "a/b" }), {
       message: "Missing in the environment: GITHUB_TOKEN",
     });
+  });
+});
+
+describe("the preview of a pull request", () => {
+  const stack = (before: object, after: object): EngineEvent => {
+    const type = "pulumi:pulumi:Stack";
+    const state = (outputs: object) => ({ type, urn: "", outputs: outputs as Record<string, unknown> });
+    return { resOutputsEvent: { metadata: { op: "same", urn: "", type, old: state(before), new: state(after) } } };
+  };
+  const cost = (price: number) => ({ monthlyCost: { priced: true, minimum: price, maximum: price } });
+  /** Stands for the engine: writes its log, and ends. */
+  const commentOn = async (events: EngineEvent[], env = {}) => {
+    const said: string[][] = [];
+    const { comment } = await previewComment(
+      "prod",
+      async (args) => {
+        said.push(args);
+        writeFileSync(args[args.indexOf("--event-log") + 1] ?? "", events.map((one) => JSON.stringify(one)).join("\n"));
+        return { exitCode: 0 };
+      },
+      env,
+    );
+    return { comment, args: said.flat() };
+  };
+
+  it("must tell what the stack will cost and how much more that is, by the stack's own outputs", async () => {
+    const { comment } = await commentOn([stack({}, {}), stack(cost(96), cost(108))]);
+    assert.match(comment, /^\*\*Cost:\*\* \$108\.00 a month, \$12\.00 more than now$/m);
+    assert.match((await commentOn([stack({}, cost(108))])).comment, /^\*\*Cost:\*\* \$108\.00 a month$/m);
+    assert.doesNotMatch((await commentOn([stack({}, {})])).comment, /Cost/);
+  });
+
+  it("must be judged by the policies, and say where it was made", async () => {
+    const at = { GITHUB_SERVER_URL: "https://github.com", GITHUB_REPOSITORY: "a/b", GITHUB_RUN_ID: "7" };
+    const { comment, args } = await commentOn([], at);
+    assert.match(args.join(" "), /--policy-pack \S+policy\/pack/);
+    assert.match(comment, /<sub>Made by \[this run\]\(https:\/\/github\.com\/a\/b\/actions\/runs\/7\)/);
   });
 });
