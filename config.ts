@@ -24,7 +24,7 @@ import {
 export { ConfigurationError };
 
 /** The minor version of a new cluster; the account picks its newest patch. */
-const KUBERNETES_MINOR = "1.36";
+export const KUBERNETES_MINOR = "1.36";
 
 // ── what every key means ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -5,10 +5,12 @@ import { ciPreview } from "./ciPreview";
 import { adminKubeconfig, deleteCluster, isRunning, stopCluster } from "./cluster";
 import { costCommand } from "./cost";
 import { stopDaemons } from "./daemons";
+import { driftCommand } from "./drift";
 import { account, type Engine, stackResources } from "./engine";
 import { runExamples } from "./examples";
 import { graphCommand } from "./graph";
 import { promoteTo, restoreFor, rollbackStack, scaleDownStack } from "./operate";
+import { outdatedCommand } from "./outdated";
 import { cloneDirectory, stateDirectory } from "./paths";
 import { previewOffline } from "./preview";
 import { rotateStack } from "./rotate";
@@ -31,6 +33,8 @@ npm run ci:preview -- <stack>   what a pull request is told of a stack: any, or 
 npm run verify -- <stack>       check a deployed stack: any, or local
 npm run rotate -- <stack> elasticsearch|registry|registry-pull|cluster    change its passwords
 npm run scale-down -- <stack> <n>  take the last Elasticsearch nodes out: any stack, or local
+npm run drift -- <stack>        what has changed behind its back: any stack, or local
+npm run outdated                newer Kubernetes versions, images, providers and packages, with the risk of each
 npm run rollback -- <stack>     back to the API's last good image: any stack, or local
 npm run promote -- <stack> <image>  update it to an image by digest, such as another stack's
 npm run restore -- <stack>      list its Elasticsearch snapshots; with one's name, restore it
@@ -57,6 +61,8 @@ const commands: Record<string, (args: string[]) => Promise<number>> = {
   verify: verifyStack,
   rotate: rotateStack,
   "scale-down": (args) => scaleDownStack(args, local),
+  drift: driftCommand,
+  outdated: outdatedCommand,
   rollback: (args) => rollbackStack(args, local),
   promote: (args) => promoteTo(args, local),
   restore: (args) => restoreFor(args, local),

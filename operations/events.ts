@@ -1,5 +1,5 @@
 /** A resource as an event of the engine tells it: its secrets read `[secret]`. */
-interface EventState {
+export interface EventState {
   type: string;
   urn: string;
   id?: string;
@@ -163,7 +163,8 @@ const UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
 const SIGNATURE = "4dabf18193072939515e22adb298388d";
 const LONGEST = 160;
 
-function show(type: string, path: string, value: unknown): string {
+/** A value as one short line, without what is secret. */
+export function show(type: string, path: string, value: unknown): string {
   // Its data is secret by its kind, whether or not the program has said so.
   if (type === "kubernetes:core/v1:Secret" && /^(data|stringData)\b/.test(path)) return SECRET;
   if (HIDDEN.test(path.split(/[.[\]]+/).at(-1) ?? "") && typeof value !== "boolean") return SECRET;

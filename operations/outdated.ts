@@ -1,0 +1,164 @@
+import { clean, compare, diff, major, valid } from "semver";
+
+/** What the project pins. */
+export interface Pin {
+  kind: "Kubernetes" | "image" | "provider" | "package";
+  name: string;
+  version: string;
+}
+
+export interface Newer extends Pin {
+  newest: string;
+  risk: string;
+}
+
+/** One that could not be asked says why. */
+export interface Outdated {
+  newer: Newer[];
+  unasked: { source: string; why: string }[];
+}
+
+/** Where versions are told. */
+export interface Sources {
+  /** Of npm, such as `https://registry.npmjs.org`. */
+  npm: string;
+  /** @default `https://hub.docker.com` */
+  dockerHub: string;
+  /** @default `https://api.digitalocean.com` */
+  digitalOcean: string;
+  /** Without one DigitalOcean is not asked. */
+  token?: string;
+}
+
+/** @returns the newest release among `versions`, none older than `current`; no pre-release, and of an image no other variant */
+export function newest(current: string, versions: string[]): string | undefined {
+  const release = /^v?\d+\.\d+(\.\d+)?$/;
+  const full = (version: string) => clean(/^v?\d+\.\d+$/.test(version) ? `${version}.0` : version) ?? "";
+  const later = versions
+    .filter((version) => release.test(version) && version.startsWith("v") === current.startsWith("v"))
+    .filter((version) => valid(full(version)) && compare(full(version), full(current)) > 0)
+    .sort((a, b) => compare(full(b), full(a)));
+  return later[0];
+}
+
+/** What may go wrong, and what to read before. */
+export function riskOf({ kind, name, version }: Pin, to: string): string {
+  const [from, target] = [version, to].map((one) => clean(/^v?\d+\.\d+$/.test(one) ? `${one}.0` : one) ?? "0.0.0");
+  const step = diff(from ?? "", target ?? "") ?? "patch";
+  if (kind === "Kubernetes")
+    return "high: one minor at a time, no way back; removed APIs: kubernetes.io/docs/reference/using-api/deprecation-guide";
+  if (name.endsWith("/elasticsearch"))
+    return major(from ?? "") === major(target ?? "")
+      ? "middle: nodes restart one by one, no way back on their disks; take a snapshot first"
+      : "high: from the last minor of the major only, no way back; docs/operations.md, Elasticsearch: upgrade";
+  if (kind === "provider")
+    return step === "major"
+      ? "high: resources may be replaced; read the preview of each stack"
+      : "middle: defaults may change; read the preview of each stack";
+  if (step === "major") return "high: read its release notes";
+  return /^0\./.test(from ?? "") && step === "minor"
+    ? "high: below 1.0 a minor may break"
+    : step === "minor"
+      ? "low"
+      : "none known";
+}
+
+const PROVIDER = /^@pulumi\/(?!pulumi$|policy$)/;
+
+/** The packages of a package.json; Pulumi's providers are told apart, since they decide what becomes of resources. */
+export const packagePins = (manifest: Record<"dependencies" | "devDependencies", Record<string, string>>): Pin[] =>
+  Object.entries({ ...manifest.dependencies, ...manifest.devDependencies }).map(([name, version]) => ({
+    kind: PROVIDER.test(name) ? "provider" : "package",
+    name,
+    version,
+  }));
+
+/** The images that constants name. @param source TypeScript */
+export const imagePins = (source: string): Pin[] =>
+  [
+    ...source.matchAll(/"([a-z0-9.-]+\.[a-z]{2,}\/[a-z0-9._/-]+):(v?\d+\.\d+\.\d+[\w.-]*)(@sha256:[0-9a-f]{64})?"/g),
+  ].map(([, name = "", version = ""]) => ({ kind: "image", name, version }));
+
+/** Asks each source for what it knows of the pins; one that fails is told, and keeps none of the others. */
+export async function outdated(pins: Pin[], sources: Sources): Promise<Outdated> {
+  const found: Outdated = { newer: [], unasked: [] };
+  const asked = pins.map(async (pin) => {
+    const source = sourceOf(pin, sources);
+    try {
+      const to = newest(pin.version, await source.versions());
+      if (to) found.newer.push({ ...pin, newest: to, risk: riskOf(pin, to) });
+    } catch (error) {
+      const why = error instanceof Error ? (error.cause instanceof Error ? error.cause.message : error.message) : "";
+      found.unasked.push({ source: source.name, why });
+    }
+  });
+  await Promise.all(asked);
+  const order = pins.map(({ name }) => name);
+  found.newer.sort((a, b) => order.indexOf(a.name) - order.indexOf(b.name));
+  const once = new Map(found.unasked.map((one) => [one.source, one]));
+  return { ...found, unasked: [...once.values()].sort((a, b) => a.source.localeCompare(b.source)) };
+}
+
+interface Source {
+  name: string;
+  versions(): Promise<string[]>;
+}
+
+function sourceOf({ kind, name, version }: Pin, { npm, dockerHub, digitalOcean, token }: Sources): Source {
+  if (kind === "Kubernetes")
+    return {
+      name: "DigitalOcean's Kubernetes versions",
+      async versions() {
+        if (!token) throw new Error("DIGITALOCEAN_TOKEN is not set");
+        const headers = { authorization: `Bearer ${token}` };
+        const { options } = (await ask(`${digitalOcean}/v2/kubernetes/options`, headers)) as {
+          options: { versions: { kubernetes_version: string }[] };
+        };
+        return options.versions.map((one) => one.kubernetes_version.split(".").slice(0, 2).join("."));
+      },
+    };
+  if (kind !== "image")
+    return {
+      name: "npm's registry",
+      async versions() {
+        const headers = { accept: "application/vnd.npm.install-v1+json" };
+        const { "dist-tags": tags } = (await ask(`${npm.replace(/\/$/, "")}/${name.replace("/", "%2f")}`, headers)) as {
+          "dist-tags": { latest: string };
+        };
+        return [tags.latest];
+      },
+    };
+  const [host = "", ...path] = name.split("/");
+  if (host !== "docker.io")
+    return {
+      name: host,
+      async versions() {
+        throw new Error(`no list of its tags is read without a login; ${version} of ${name} is left to the bot`);
+      },
+    };
+  return {
+    name: "Docker Hub",
+    async versions() {
+      const url = `${dockerHub}/v2/repositories/${path.join("/")}/tags?page_size=100&ordering=last_updated`;
+      const { results } = (await ask(url, {})) as { results: { name: string }[] };
+      return results.map((tag) => tag.name);
+    },
+  };
+}
+
+async function ask(url: string, headers: Record<string, string>): Promise<unknown> {
+  const response = await fetch(url, { headers, signal: AbortSignal.timeout(15_000) });
+  if (!response.ok) throw new Error(`answered ${response.status}`);
+  return response.json();
+}
+
+/** One line each, by kind, and what could not be asked. */
+export function tellOutdated({ newer, unasked }: Outdated): string {
+  const width = Math.max(0, ...newer.map(({ kind, name }) => kind.length + name.length + 1));
+  const lines = newer.map(
+    ({ kind, name, version, newest: to, risk }) =>
+      `${`${kind} ${name}`.padEnd(width)}  ${version} → ${to}  risk ${risk}`,
+  );
+  const not = unasked.map(({ source, why }) => `Not asked: ${source}: ${why}`);
+  return [...(lines.length > 0 ? lines : ["Nothing newer was found."]), ...not].join("\n");
+}
