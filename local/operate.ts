@@ -70,7 +70,7 @@ async function updateTo(image: string, stack: string, flags: string[], local: Lo
   await configure("hobnob:api.image", image);
   const code = await up();
   console.log(
-    `Pulumi.${stack}.yaml now names this image; to build it again: pulumi config rm --path hobnob:api.image --stack ${stack}`,
+    `Pulumi.${stack}.yaml now names this image; to build it again: ${stack === "local" ? "npm run local --" : "pulumi"} config rm --path hobnob:api.image${stack === "local" ? "" : ` --stack ${stack}`}`,
   );
   return code;
 }

@@ -102,5 +102,5 @@ export function tellDrift(stack: string, drift: Drift[]): string {
 
 ${objects.join("\n")}
 
-As the stack has them again: npm run stack -- ${stack} up --refresh. To keep a change, write it into the program or the settings first.`;
+As the stack has them again: npm run ${stack === "local" ? "local --" : `stack -- ${stack}`} up --refresh. To keep a change, write it into the program or the settings first.`;
 }

@@ -7,7 +7,7 @@ export interface Pin {
   version: string;
 }
 
-export interface Newer extends Pin {
+interface Newer extends Pin {
   newest: string;
   risk: string;
 }

@@ -207,6 +207,12 @@ describe("the whole platform on the embedded default", function () {
 
   it("must see drift in a preview with refresh and mend it in an update", async () => {
     await succeed("kubectl", "scale", "deployment/backend", "-n", "hobnob", "--replicas", "1");
+    const drift = await run(["drift", "local"]);
+    assert.equal(drift.code, 1, drift.all);
+    assert.match(
+      drift.stdout ?? "",
+      /1 object of the stack local changed behind its back:\n\n {4}Deployment backend was changed\n {6}spec\.replicas is 1; the stack made it 3\n/,
+    );
     const preview = await run(["local", "preview", "--refresh", "--expect-no-changes"]);
     assert.notEqual(preview.code, 0, "the drift was not seen");
     await succeed("local", "up", "--yes", "--skip-preview", "--refresh");

@@ -73,6 +73,11 @@ describe("the comment on a preview", () => {
     });
   }
 
+  it("must begin the diff with what is lost, also where something else is replaced", () => {
+    const text = comment([step("replace", CONFIG_MAP, "harmless"), step("delete", CLUSTER, "cluster")]);
+    assert.match(text, /```diff\n- delete KubernetesCluster cluster/);
+  });
+
   it("must name a balancer whose address would change, and no other Service", () => {
     const service = (type: string) =>
       comment([step("delete", "kubernetes:core/v1:Service", "a", { old: inputs("", { spec: { type } }) })]);

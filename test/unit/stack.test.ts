@@ -18,7 +18,7 @@ describe("a run on any backend", () => {
   const environment = () => ({ ...process.env, PATH: `${directory}:${process.env.PATH}`, HOBNOB_RECOVERED: "" });
 
   /** Stands for the engine: notes each call and answers from a state. */
-  const engine = (state: object, history: object[] = [{ kind: "update", result: "succeeded" }]) => {
+  const engine = (state: object, history: object[] = [{ kind: "update", result: "succeeded" }], fails = "destroy") => {
     rmSync(calls, { force: true });
     const answers = { whoami: { url: `file://${backend}` }, export: { deployment: state }, history };
     writeFileSync(
@@ -29,7 +29,7 @@ const note = { args, parallel: process.env.PULUMI_PARALLEL, recovered: process.e
 require("node:fs").appendFileSync(${JSON.stringify(calls)}, JSON.stringify(note) + "\\n");
 const answer = ${JSON.stringify(answers)}[args[0] === "stack" ? args[1] : args[0]];
 if (answer) console.log(JSON.stringify(answer));
-if (args[0] === "destroy") process.exitCode = 3;
+if (args[0] === "${fails}") process.exitCode = 3;
 `,
       { mode: 0o755 },
     );
@@ -59,6 +59,27 @@ if (args[0] === "destroy") process.exitCode = 3;
   it("must give on how the command ended", async () => {
     engine({ resources: [] });
     assert.equal((await stack("dev", "destroy")).exitCode, 3);
+  });
+
+  it("must name the way back after an update that failed at the API's rollout, and only then", async () => {
+    const [good, bad] = ["a@sha256:1", "a@sha256:2"];
+    const state = (image: string) => {
+      const spec = { template: { spec: { containers: [{ image }] } } };
+      const noted = {
+        urn: "urn:pulumi:dev::hobnob::hobnob:platform:Protection::p",
+        outputs: { images: { backend: good } },
+      };
+      const api = "urn:pulumi:dev::hobnob::hobnob:platform:Api$kubernetes:apps/v1:Deployment::backend";
+      return { resources: [noted, { urn: api, type: "kubernetes:apps/v1:Deployment", inputs: { spec } }] };
+    };
+    engine(state(bad), undefined, "up");
+    const failed = await stack("dev", "up");
+    assert.equal(failed.exitCode, 3);
+    assert.match(failed.stderr, /the pods of a@sha256:1 serve on\.\nBack to it: npm run rollback -- dev/);
+    engine(state(good), undefined, "up");
+    assert.doesNotMatch((await stack("dev", "up")).stderr, /rollback/);
+    engine(state(bad));
+    assert.doesNotMatch((await stack("dev", "up")).stderr, /rollback/);
   });
 
   it("must say how it is called, and call nothing, without a stack or a command", async () => {
