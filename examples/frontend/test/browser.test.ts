@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { BrowserContext, Page } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
 import {
   type ElasticsearchProcesses,
   elasticsearchAvailable,
@@ -23,7 +23,7 @@ describe("front end in a real browser, on the sample API", function () {
   let elasticsearch: ElasticsearchProcesses | undefined;
   let api: Api;
   let site: Awaited<ReturnType<typeof startSite>> | undefined;
-  let browser: BrowserContext | undefined;
+  let browser: Browser | undefined;
   let page: Page;
   /** What the browser itself found wrong, in order. */
   let complaints: string[];
@@ -51,7 +51,7 @@ describe("front end in a real browser, on the sample API", function () {
 
   async function open(path = "/"): Promise<void> {
     complaints = [];
-    page = await (browser as BrowserContext).newPage();
+    page = await (browser as Browser).newPage();
     page.setDefaultTimeout(15_000);
     page.on("console", (message) => /error|warning/.test(message.type()) && complaints.push(message.text()));
     page.on("pageerror", (error) => complaints.push(error.message));

