@@ -49,7 +49,8 @@ export function picture(unordered: GraphResource[]): Picture {
     const parent = byUrn.get(resource.parent ?? "");
     return parent && parent.type !== STACK ? outermost(parent) : resource;
   };
-  const shown = all.filter((resource) => isShown(outermost(resource)));
+  const held = new Set(all.filter(({ type }) => !isComponent(type)).map((resource) => outermost(resource).urn));
+  const shown = all.filter((resource) => isShown(outermost(resource)) && held.has(outermost(resource).urn));
   const parents = new Set(shown.map(({ parent }) => parent));
   const keyOf = (resource: GraphResource) => {
     const top = outermost(resource);
@@ -123,6 +124,8 @@ const isOn =
     resources.some((resource) => path.includes(resource));
 
 const STACK = "pulumi:pulumi:Stack";
+
+const isComponent = (type: string) => type.startsWith("hobnob:");
 
 /** Providers that the engine makes by itself, the stack and other stacks hold nothing that a reader asks for. */
 const isShown = ({ type, parent }: GraphResource): boolean =>
