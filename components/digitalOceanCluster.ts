@@ -4,7 +4,7 @@ import type * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { checkArgs, type DigitalOceanClusterConfig } from "../config";
 import type { Cluster, VersionPlan } from "./cluster";
-import { clusterProvider } from "./clusterProvider";
+import { clusterProvider, kubeconfigBy } from "./clusterProvider";
 
 /** The keys of `hobnob:cluster`, which `config.ts` describes, with their defaults filled in. */
 export interface DigitalOceanClusterArgs extends Omit<DigitalOceanClusterConfig, "provider"> {
@@ -115,25 +115,13 @@ function poolSize({ size, count, minCount, maxCount }: Pool) {
 function kubeconfig(name: string, cluster: digitalocean.KubernetesCluster): pulumi.Output<string> {
   const script = readFileSync(require.resolve("./doksCredential.mjs"), "utf8");
   const ca = cluster.kubeConfigs.apply((configs) => configs[0]?.clusterCaCertificate);
-  return pulumi.jsonStringify({
-    apiVersion: "v1",
-    kind: "Config",
-    clusters: [{ name, cluster: { server: cluster.endpoint, "certificate-authority-data": ca } }],
-    contexts: [{ name, context: { cluster: name, user: name } }],
-    "current-context": name,
-    users: [
-      {
-        name,
-        user: {
-          exec: {
-            apiVersion: "client.authentication.k8s.io/v1",
-            command: "node",
-            args: ["--input-type=module", "-e", script, cluster.id],
-            interactiveMode: "Never",
-            installHint: "Access to this cluster needs Node.js 20 or newer and the environment's DIGITALOCEAN_TOKEN.",
-          },
-        },
-      },
-    ],
-  });
+  return kubeconfigBy(
+    {
+      apiVersion: "client.authentication.k8s.io/v1",
+      command: "node",
+      args: ["--input-type=module", "-e", script, cluster.id],
+      installHint: "Access to this cluster needs Node.js 20 or newer and the environment's DIGITALOCEAN_TOKEN.",
+    },
+    { name, server: cluster.endpoint, ca },
+  );
 }

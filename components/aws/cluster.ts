@@ -6,6 +6,7 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { type AwsClusterConfig, checkArgs } from "../../config";
 import type { Cluster, ImageRegistry, VersionPlan } from "../cluster";
+import { clusterProvider, kubeconfigBy } from "../clusterProvider";
 import { createNetwork } from "./network";
 
 /** The keys of `hobnob:cluster` with `provider: aws`, which `config.ts` describes, with their defaults filled in. */
@@ -112,16 +113,8 @@ export class AwsCluster extends pulumi.ComponentResource implements Cluster {
     this.displayName = args.name;
     this.protect = protect;
     this.kubeconfig = pulumi.secret(kubeconfig(args.name, region, cluster));
-    this.provider = new k8s.Provider(
-      name,
-      {
-        kubeconfig: this.kubeconfig,
-        clusterIdentifier: cluster.arn,
-        enablePatchForce: true,
-        enableSecretMutable: true,
-      },
-      { parent: this },
-    );
+    const access = { kubeconfig: this.kubeconfig, clusterIdentifier: cluster.arn };
+    this.provider = clusterProvider(name, access, { parent: this });
     const onCluster = { parent: this, provider: this.provider };
 
     for (const arn of args.admins) admit(`${name}-${arn.split("/").at(-1)}`, cluster.name, arn, inAccount);
@@ -250,25 +243,13 @@ function createRegistry(name: string, repository: string, opts: pulumi.CustomRes
 /** The AWS CLI gets the token, by whatever credentials it finds: a key, a profile, a single sign-on, a machine's role. */
 function kubeconfig(name: string, region: string, cluster: InstanceType<typeof eks.Cluster>): pulumi.Output<string> {
   const ca = cluster.certificateAuthority.apply(({ data }: { data: string }) => data);
-  return pulumi.jsonStringify({
-    apiVersion: "v1",
-    kind: "Config",
-    clusters: [{ name, cluster: { server: cluster.endpoint, "certificate-authority-data": ca } }],
-    contexts: [{ name, context: { cluster: name, user: name } }],
-    "current-context": name,
-    users: [
-      {
-        name,
-        user: {
-          exec: {
-            apiVersion: "client.authentication.k8s.io/v1beta1",
-            command: "aws",
-            args: ["eks", "get-token", "--cluster-name", name, "--region", region, "--output", "json"],
-            interactiveMode: "Never",
-            installHint: "Access to this cluster needs the AWS CLI 2 and credentials of its account.",
-          },
-        },
-      },
-    ],
-  });
+  return kubeconfigBy(
+    {
+      apiVersion: "client.authentication.k8s.io/v1beta1",
+      command: "aws",
+      args: ["eks", "get-token", "--cluster-name", name, "--region", region, "--output", "json"],
+      installHint: "Access to this cluster needs the AWS CLI 2 and credentials of its account.",
+    },
+    { name, server: cluster.endpoint, ca },
+  );
 }
