@@ -47,6 +47,10 @@ interface Example {
   failure?: string;
 }
 
+const ASKS_LITTLE =
+  "Pods run nothing on this platform, so only what the API server knows is checked.\n" +
+  "With real processes: npm start -- --real, or npm run reset and then this command";
+
 /** What the command line alone knows. */
 interface Command {
   isInterrupted(): boolean;
@@ -62,6 +66,7 @@ export async function runExamples(args: string[], command: Command): Promise<num
   const { names, keep } = chosen(args);
   const wasThere = stackResources(STACK).length > 0;
   if (!wasThere) await realPodsWherePossible();
+  else if (!runsRealPods()) console.error(ASKS_LITTLE);
   const { platform, flags } = await startPlatform("up", platformSettings());
   let code = await run(platform, ["up", "--yes", "--skip-preview", "--suppress-outputs", ...flags]);
   const examples = names.map(exampleOf);
@@ -76,7 +81,9 @@ export async function runExamples(args: string[], command: Command): Promise<num
       console.log(`\nKept. Down again: npm run examples -- ${names.join(" ")}; and the platform: npm run reset`);
     } else {
       if (!(await takeDown(platform, examples))) code = 1;
-      if (!wasThere) await command.reset();
+      if (wasThere)
+        console.log("\nThe platform keeps the machines that the examples asked for until the next: npm start");
+      else await command.reset();
     }
   }
   return command.isInterrupted() ? 130 : code;

@@ -1,4 +1,5 @@
 import type { V1Pod, V1PodSpec } from "@kubernetes/client-node";
+import { serverIsPublished } from "../mariadb/process";
 import { elasticsearch } from "./elasticsearch";
 import { etcd } from "./etcd";
 import { mariadb } from "./mariadb";
@@ -39,7 +40,7 @@ export interface Command {
   endsWithInput?: boolean;
 }
 
-const images: Image[] = [elasticsearch, etcd, mariadb, ...nodePrograms];
+const images: Image[] = [elasticsearch, etcd, ...(serverIsPublished ? [mariadb] : []), ...nodePrograms];
 
 export const imageOf = (reference: string): Image | undefined =>
   images.find(({ pattern }) => new RegExp(pattern).test(reference));

@@ -20,6 +20,9 @@ interface ServerOptions {
   first: { rootPassword: string; database?: string; user?: string; password?: string };
 }
 
+/** Whether there is a MariaDB server for this machine at Maven Central. */
+export const serverIsPublished = process.platform === "linux" && process.arch === "x64";
+
 /** The reason to skip what needs a MariaDB process; none where it can be started. Gets the server the first time. */
 export const mariadbAvailable = (): Promise<string | undefined> => reasonOf(prepare());
 
@@ -125,7 +128,7 @@ function prepare(): Promise<string> {
 }
 
 async function prepareOnce(): Promise<string> {
-  if (process.platform !== "linux" || process.arch !== "x64")
+  if (!serverIsPublished)
     throw new Unavailable(
       `MariaDB's server is published for Linux on x64, and this is ${process.platform} on ${process.arch}`,
     );
