@@ -2,7 +2,7 @@ import type * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
 import { clusterProvider } from "./components/clusterProvider";
-import { show } from "./violations";
+import { show, UserError } from "./violations";
 
 /** The release of hobnob-platform that brought each version of the contract. */
 export const releases = { 1: "0.1.0", 2: "0.2.0" } as const;
@@ -210,13 +210,10 @@ export class Platform {
   }
 
   private broken(name: OutputName, { given, allowed, command }: Record<"given" | "allowed" | "command", string>) {
-    const error = new pulumi.RunError(
+    return new UserError(
       `The stack ${pulumi.getStack()} stands on an output that the platform stack ${this.stackName} does not have:\n\n` +
         `  ${name}\n    given:   ${given}\n    allowed: ${allowed}\n    command: ${command}\n`,
     );
-    // Nobody is shown it, but Node.js 20 takes half a minute to colour one with packages in it, which Pulumi has it do.
-    error.stack = error.message;
-    return error;
   }
 }
 

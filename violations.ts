@@ -14,11 +14,23 @@ export interface Violation {
   command: string;
 }
 
+/**
+ * What a user did wrong: the engine prints its message alone. Also where an output is known only later, in an `apply`.
+ * Its stack, which nobody is shown, is empty: Pulumi colours it, and Node.js 20 takes half a minute for one with frames of
+ * a package `@scope/file`, as Pulumi's own source maps make them.
+ */
+export class UserError extends pulumi.RunError {
+  constructor(message: string) {
+    super(message);
+    this.stack = message;
+  }
+}
+
 /** More than these nobody reads; they are of one kind then. */
 const MOST_TOLD = 50;
 
-/** All violations at once. Pulumi's Node host prints the message of a RunError alone, without a stack trace. */
-export class ConfigurationError extends pulumi.RunError {
+/** All violations at once. */
+export class ConfigurationError extends UserError {
   constructor(readonly violations: Violation[]) {
     const count = violations.length === 1 ? "1 violation" : `${violations.length} violations`;
     const more = violations.length > MOST_TOLD ? `\n  … and ${violations.length - MOST_TOLD} more\n` : "";

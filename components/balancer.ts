@@ -52,7 +52,9 @@ const digitalocean: Balancer = {
   }),
   redirects: true,
   addressedBy: "ip",
-  nginx: ({ vpcRange }) => ({
+  nginx: ({ vpcRange, certificateName }) => ({
+    // Tells the applications that the scheme is https, which only the balancer's header knows.
+    ...(certificateName !== undefined && { "redirect-to-https": "true" }),
     ...(vpcRange !== undefined && {
       "set-real-ip-from": vpcRange,
       "real-ip-header": "X-Forwarded-For",

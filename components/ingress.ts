@@ -2,6 +2,7 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { INGRESS_REQUESTS } from "../capacity";
 import { checkArgs } from "../config";
+import { UserError } from "../violations";
 import { type ApiServerPolicy, allowApiServer, IDENTITY, identity } from "./apiServer";
 import { BALANCERS, type Balancer, type BalancerArgs, type BalancerKind, REDIRECT_PORT } from "./balancer";
 import { Namespace } from "./namespace";
@@ -235,17 +236,18 @@ function rejectSharedHostPort({ expose, spread, replicas }: IngressControllerArg
 /** A preview of a new balancer can't know its address; an update has waited for it. */
 function noAddress(what: string): string {
   if (pulumi.runtime.isDryRun()) return pulumi.unknown as unknown as string;
-  throw new pulumi.RunError(`The balancer has no ${what}; see: kubectl describe service --all-namespaces`);
+  throw new UserError(`The balancer has no ${what}; see: kubectl describe service --all-namespaces`);
 }
 
 /** https://docs.nginx.com/nginx-ingress-controller/configuration/global-configuration/configmap-resource/ */
 function nginxConfiguration(args: IngressControllerArgs) {
-  const { maxBodySize, loadBalancer } = args;
+  const { maxBodySize, loadBalancer, expose } = args;
   return {
     "client-max-body-size": maxBodySize,
     "server-tokens": "false",
     "worker-shutdown-timeout": `${WORKER_SHUTDOWN_SECONDS}s`,
-    ...balancerOf(args).nginx(loadBalancer),
+    // Elsewhere nobody stands before NGINX whose word on the client could be believed.
+    ...(expose === "LoadBalancer" && balancerOf(args).nginx(loadBalancer)),
   };
 }
 

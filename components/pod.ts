@@ -2,7 +2,7 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
 import { parseQuantity } from "../capacity";
-import { show } from "../violations";
+import { show, UserError } from "../violations";
 import { TO_DNS } from "./namespace";
 import { hardened } from "./podSpec";
 
@@ -174,7 +174,7 @@ export function refuse(kind: string, name: string, refusals: Refusal[]): void {
     ({ arg, given, allowed }) => `\n  ${arg}\n    given:   ${given}\n    allowed: ${allowed}\n`,
   );
   const count = refusals.length === 1 ? "an arg that cannot be" : `${refusals.length} args that cannot be`;
-  throw new pulumi.RunError(`The ${kind} "${name}" has ${count}:\n${told.join("")}`);
+  throw new UserError(`The ${kind} "${name}" has ${count}:\n${told.join("")}`);
 }
 
 /** A value that must be known now. @param allowed what a refusal names */

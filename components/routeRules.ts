@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { isDnsName } from "../config";
-import { show } from "../violations";
+import { show, UserError } from "../violations";
 import type { Backend, Canary, RoutePath, RoutesArgs } from "./routes";
 
 interface ArgViolation {
@@ -29,7 +29,7 @@ export function refuse(name: string, violations: ArgViolation[]): void {
   const list = violations.map(
     ({ arg, given, allowed }) => `\n  ${arg}\n    given:   ${show(given)}\n    allowed: ${allowed}\n`,
   );
-  throw new pulumi.RunError(`The args of the routes ${show(name)} have ${count}:\n${list.join("")}`);
+  throw new UserError(`The args of the routes ${show(name)} have ${count}:\n${list.join("")}`);
 }
 
 /** What may be an output, with its defaults. */
@@ -41,6 +41,7 @@ export const inputsOf = (args: RoutesArgs) => ({
   expose: args.expose ?? "LoadBalancer",
   customResources: args.customResources ?? false,
   secretNamespaces: args.secretNamespaces ?? [],
+  services: [...args.paths, args.defaultBackend].map((to) => (to && "serviceName" in to ? to.serviceName : undefined)),
 });
 
 /** The args without the outputs among them. */
@@ -61,8 +62,8 @@ const plain = <T>(value: pulumi.Input<T> | undefined): T | undefined =>
   pulumi.Output.isInstance(value) || value instanceof Promise ? undefined : (value as T | undefined);
 
 /** What only a VirtualServer has, by the args that ask for it. */
-export function needsVirtualServer({ paths }: Pick<RoutesArgs, "paths">): string[] {
-  const rewrites = new Map<unknown, string | undefined>();
+export function needsVirtualServer({ paths, defaultBackend }: Pick<RoutesArgs, "paths" | "defaultBackend">): string[] {
+  const rewrites = new Map<unknown, string | undefined>(defaultBackend && [[defaultBackend.serviceName, undefined]]);
   return paths.flatMap((path, i) => {
     if (path.redirect) return [`paths[${i}].redirect`];
     if (path.canary) return [`paths[${i}].canary`];
@@ -72,6 +73,18 @@ export function needsVirtualServer({ paths }: Pick<RoutesArgs, "paths">): string
     // An Ingress has one rewrite for all paths of a Service.
     return other ? [`paths[${i}].rewrite`] : [];
   });
+}
+
+/** Two names that turn out to be one Service's: an Ingress, which this was planned as, would rewrite both alike. */
+export function hiddenRewrites(args: JudgedArgs, services: (string | undefined)[]): ArgViolation[] {
+  const named = args.paths.map((path, i) => (path.redirect ? path : { ...path, serviceName: services[i] ?? "" }));
+  const last = services.at(-1);
+  const defaultBackend = args.defaultBackend && { ...args.defaultBackend, serviceName: last ?? "" };
+  return needsVirtualServer({ paths: named, defaultBackend }).map((arg) => ({
+    arg,
+    given: `beside another path of the same Service`,
+    allowed: "the very same serviceName for both, so that it is known in time that a VirtualServer is needed",
+  }));
 }
 
 export function violationsOf(args: JudgedArgs): ArgViolation[] {
@@ -195,7 +208,7 @@ function serviceViolations(
     ...expect(
       `${arg}.rewrite`,
       rewrite,
-      !canary || rewrite === undefined || (pathType === "Prefix" && !/[()*+]/.test(String(path))),
+      !canary || rewrite === undefined || (pathType === "Prefix" && typeof path === "string" && !/[()*+]/.test(path)),
       `nothing beside a canary, unless the pathType is Prefix and the path, ${show(path)}, has no ( ) * + in it`,
     ),
     ...(canary ? canaryViolations(canary, `${arg}.canary`) : []),

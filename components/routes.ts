@@ -2,8 +2,8 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import type { Platform } from "../platform";
 import type { IngressControllerArgs } from "./ingress";
-import { inputsOf, needsVirtualServer, plainArgs, refuse, violationsOf } from "./routeRules";
-import { CLIENT, createVirtualServers } from "./virtualServer";
+import { hiddenRewrites, inputsOf, needsVirtualServer, plainArgs, refuse, violationsOf } from "./routeRules";
+import { CLIENT, cookieOf, createVirtualServers } from "./virtualServer";
 
 /** A port of a Service in the routes' namespace. */
 export interface Backend {
@@ -97,7 +97,7 @@ export interface RoutesArgs extends IngressClassArgs {
   maxBodySize?: string;
   /**
    * A client's requests go to one pod as long as there is one of that name: by a cookie of this name (letters, digits, `_`),
-   * kept for `expires`, as NGINX writes it, such as `1h`. @default as long as the browser is open
+   * of further Services by `<cookie>_1` and so on, kept for `expires`, as NGINX writes it, such as `1h`. @default as long as the browser is open
    */
   stickySession?: { cookie: string; expires?: string };
   /**
@@ -132,9 +132,12 @@ export class Routes extends pulumi.ComponentResource {
     const aliases = [...(opts?.aliases ?? []), { type: "hobnob:platform:Route" }];
     super("hobnob:platform:Routes", name, {}, { ...opts, aliases });
     const hosts = args.hosts ?? [];
+    const isIngress = needsVirtualServer(args).length === 0;
     const known: pulumi.Output<Known> = pulumi.output(inputsOf(args));
     const checked = known.apply((values) => {
-      refuse(name, violationsOf({ ...args, ...values }));
+      const { services, ...others } = values;
+      const asKnown = { ...args, ...others };
+      refuse(name, [...violationsOf(asKnown), ...(isIngress ? hiddenRewrites(asKnown, services) : [])]);
       return values;
     });
     const checkedHosts = hosts.map((_, i) => checked.apply((values) => values.hosts[i] ?? ""));
@@ -144,8 +147,11 @@ export class Routes extends pulumi.ComponentResource {
     });
 
     const child = { parent: this };
-    if (needsVirtualServer(args).length > 0) createVirtualServers(name, args, checkedHosts, child);
-    else createIngress(name, args, checkedHosts, child);
+    if (isIngress) createIngress(name, args, checkedHosts, child);
+    else {
+      const isCovered = checked.apply(({ coveredHosts }) => coveredHosts.length > 0);
+      createVirtualServers(name, args, { hosts: checkedHosts, isCovered }, child);
+    }
     this.registerOutputs();
   }
 }
@@ -204,7 +210,9 @@ function annotations(args: RoutesArgs): Record<string, pulumi.Input<string>> {
     ...(stickySession && { "nginx.org/sticky-cookie-services": stickyServices(args, stickySession) }),
     ...(basicAuth && { "nginx.org/basic-auth-secret": basicAuth.secretName }),
     ...(basicAuth?.realm !== undefined && { "nginx.org/basic-auth-realm": basicAuth.realm }),
-    ...flagUnless(expose, "LoadBalancer", "pulumi.com/skipAwait"),
+    // Its address tells nothing that the controller's own Service has not told, and of a host that still has another route it
+    // comes only once that one is gone, for which Pulumi would wait the other way round.
+    "pulumi.com/skipAwait": "true",
   };
 }
 
@@ -233,5 +241,7 @@ function stickyServices(args: RoutesArgs, { cookie, expires }: NonNullable<Route
   const options = `${expires === undefined ? "" : ` expires=${expires}`} httponly path=/`;
   return pulumi
     .all(backends)
-    .apply((names) => [...new Set(names)].map((each) => `serviceName=${each} ${cookie}${options}`).join(";"));
+    .apply((names) =>
+      [...new Set(names)].map((each, i) => `serviceName=${each} ${cookieOf(cookie, i)}${options}`).join(";"),
+    );
 }

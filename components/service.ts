@@ -92,7 +92,8 @@ export class Service extends pulumi.ComponentResource {
   readonly serviceAccountName: pulumi.Output<string>;
   /** Where the canary alone answers. */
   readonly canaryServiceName?: pulumi.Output<string>;
-  readonly #service?: k8s.core.v1.Service;
+  /** One output: who compares two of its users finds the same. */
+  readonly #serviceName?: pulumi.Output<string>;
 
   constructor(
     name: string,
@@ -119,7 +120,7 @@ export class Service extends pulumi.ComponentResource {
 
     if (ports.length > 0) {
       const selector = canary?.requests === "routed" ? stable.labels : this.labels;
-      this.#service = createService({ ...stable, labels: selector }, all, around);
+      this.#serviceName = createService({ ...stable, labels: selector }, all, around).metadata.name;
       if (canary)
         this.canaryServiceName = createService(trial, { ...all, serviceType: "ClusterIP" }, around).metadata.name;
     }
@@ -144,9 +145,9 @@ export class Service extends pulumi.ComponentResource {
 
   /** By which the pods are reached in their namespace. */
   get serviceName(): pulumi.Output<string> {
-    if (!this.#service)
+    if (!this.#serviceName)
       throw new pulumi.RunError("A Service without ports has no name that it is reached by; allowed: ports");
-    return this.#service.metadata.name;
+    return this.#serviceName;
   }
 }
 

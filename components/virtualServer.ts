@@ -14,7 +14,7 @@ const API_VERSION = "k8s.nginx.org/v1";
 export function createVirtualServers(
   name: string,
   args: RoutesArgs,
-  hosts: pulumi.Output<string>[],
+  { hosts, isCovered }: { hosts: pulumi.Output<string>[]; isCovered: pulumi.Output<boolean> },
   opts: pulumi.CustomResourceOptions,
 ) {
   const { namespace, className } = args;
@@ -30,7 +30,7 @@ export function createVirtualServers(
         spec: {
           ingressClassName: className,
           host,
-          ...tlsOf(args),
+          tls: isCovered.apply((covered) => tlsOf(args, covered)),
           ...(policies.length > 0 && { policies }),
           upstreams,
           routes,
@@ -41,10 +41,12 @@ export function createVirtualServers(
   });
 }
 
-function tlsOf({ tls, redirectToHttps = tls ? true : undefined }: RoutesArgs) {
-  if (!tls && redirectToHttps === undefined) return {};
-  const redirect = redirectToHttps && { enable: true, basedOn: tls ? "scheme" : "x-forwarded-proto" };
-  return { tls: { ...(tls && { secret: tls.secretName }), ...(redirect && { redirect }) } };
+/** Redirected by the balancer's word on the scheme, applications are told that word too, and else that it is plain HTTP. */
+function tlsOf({ tls, redirectToHttps }: RoutesArgs, isCovered: boolean) {
+  const redirects = redirectToHttps ?? (tls !== undefined || isCovered);
+  if (!tls && !redirects) return undefined;
+  const redirect = redirects && { enable: true, basedOn: tls ? "scheme" : "x-forwarded-proto" };
+  return { ...(tls && { secret: tls.secretName }), ...(redirect && { redirect }) };
 }
 
 /** https://docs.nginx.com/nginx-ingress-controller/configuration/policy-resource/ */
@@ -81,19 +83,25 @@ function routing(args: RoutesArgs) {
   const { defaultBackend } = args;
   const hasRoot = args.paths.some(({ path = "/", pathType = "Prefix" }) => path === "/" && pathType === "Prefix");
   const paths: RoutePath[] = defaultBackend && !hasRoot ? [...args.paths, defaultBackend] : args.paths;
+  const backends = paths.flatMap((path, i): [string, Backend][] => [
+    ...("serviceName" in path ? [[stable(i), path] as [string, Backend]] : []),
+    ...("canary" in path && path.canary ? [[canary(i), path.canary] as [string, Backend]] : []),
+  ]);
+  const services = [...new Set(backends.map(([, { serviceName }]) => serviceName))];
   return {
-    upstreams: paths.flatMap((path, i) => [
-      ...("serviceName" in path ? [upstream(stable(i), path, args)] : []),
-      ...("canary" in path && path.canary ? [upstream(canary(i), path.canary, args)] : []),
-    ]),
+    upstreams: backends.map(([name, to]) => upstream(name, to, services.indexOf(to.serviceName), args)),
     routes: paths.map(route),
   };
 }
 
+/** Of its own for each Service: what one sets would be replaced by the next, which knows no pod by it. */
+export const cookieOf = (cookie: string, i: number) => (i === 0 ? cookie : `${cookie}_${i}`);
+
 const stable = (i: number) => `path-${i}`;
 const canary = (i: number) => `canary-${i}`;
 
-function upstream(name: string, { serviceName, port }: Backend, { maxBodySize, stickySession }: RoutesArgs) {
+function upstream(name: string, { serviceName, port }: Backend, nth: number, args: RoutesArgs) {
+  const { maxBodySize, stickySession } = args;
   const { cookie, expires } = stickySession ?? {};
   return {
     name,
@@ -103,7 +111,7 @@ function upstream(name: string, { serviceName, port }: Backend, { maxBodySize, s
     ...(stickySession && {
       sessionCookie: {
         enable: true,
-        name: cookie,
+        name: cookie && cookieOf(cookie, nth),
         path: "/",
         httpOnly: true,
         ...(expires !== undefined && { expires }),

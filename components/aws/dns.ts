@@ -4,6 +4,7 @@ import { Provider } from "@pulumi/aws/provider";
 import * as route53 from "@pulumi/aws/route53";
 import * as pulumi from "@pulumi/pulumi";
 import { checkArgs, type DnsRecordConfig } from "../../config";
+import { UserError } from "../../violations";
 import type { DnsCertificate, DnsZone, HostRecordsArgs, ZoneArgs } from "../zone";
 
 /** The domain's public zone in Route 53. */
@@ -105,7 +106,7 @@ function proofOf(host: string, options: ValidationOption[]): ValidationOption {
   const found = options.find(({ domainName }) => domainName.replace(/^\*\./, "") === host);
   if (found) return found;
   if (pulumi.runtime.isDryRun()) return pulumi.unknown as unknown as ValidationOption;
-  throw new pulumi.RunError(`AWS says of no record that would prove ${host}`);
+  throw new UserError(`AWS says of no record that would prove ${host}`);
 }
 
 interface RecordsArgs extends HostRecordsArgs {
