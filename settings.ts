@@ -56,16 +56,35 @@ export function readSettings<S extends Shape>(
     ...wrongAlone,
     ...Object.keys(given).flatMap((name) => (name in shape ? [] : [unknown(project, name, Object.keys(shape))])),
     ...rules(right as Partial<Of<S>>)
-      .map(({ key, allowed, command }) => ({
-        key: keyName([key], project),
-        given: pulumi.Output.isInstance(right[key]) ? SECRET : show(right[key]),
-        allowed,
-        command: command === "remove" ? removeCommand([key], project) : howToSet(project, [key], shape[key]),
-      }))
+      .map((broken) => violationOf(project, right, broken, shape))
       .filter(({ key }) => !isTold(key)),
   ];
   if (wrong.length > 0) throw new ConfigurationError(wrong);
   return right as Of<S> & Always;
+}
+
+/**
+ * Refuses settings that are right by themselves, but not on the platform that the stack stands on.
+ * @throws ConfigurationError as of readSettings, where there are any
+ */
+export function refuseSettings<S extends object>(settings: S, broken: Broken<keyof S & string>[]): void {
+  const project = pulumi.getProject();
+  if (broken.length > 0) throw new ConfigurationError(broken.map((each) => violationOf(project, settings, each)));
+}
+
+function violationOf(
+  project: string,
+  values: object,
+  { key, allowed, command }: Broken<string>,
+  shape: Shape = {},
+): Violation {
+  const value = (values as Record<string, unknown>)[key];
+  return {
+    key: keyName([key], project),
+    given: pulumi.Output.isInstance(value) ? SECRET : show(value),
+    allowed,
+    command: command === "remove" ? removeCommand([key], project) : howToSet(project, [key], shape[key]),
+  };
 }
 
 const givenIn = (project: string) =>
@@ -117,6 +136,25 @@ function fromJson(text: string): unknown {
     return text;
   }
 }
+
+export const cidr = z.cidrv4("a range of IPv4 such as 10.0.0.0/8");
+/** Of a disk. */
+export const size = z.string().regex(/^[1-9]\d*(Mi|Gi|Ti)$/, "a size such as 10Gi");
+
+const PORT = "a port of 30000 to 32767";
+
+/** Keys of a port of every machine that leads to the stack's pods. */
+export const nodePortKeys = {
+  /** @default none */
+  nodePort: z.int(PORT).min(30000, PORT).max(32767, PORT).optional(),
+  /** Who may use it. */
+  nodePortFrom: z.array(cidr).default([]),
+};
+
+export const nodePortRules = (right: Partial<Of<typeof nodePortKeys>>): Broken<keyof typeof nodePortKeys>[] =>
+  right.nodePort !== undefined && right.nodePortFrom?.length === 0
+    ? [{ key: "nodePortFrom", allowed: "with nodePort, the ranges of those who may use it" }]
+    : [];
 
 const LOGIN = "registryUsername and registryPassword together, or neither where the registry asks for none";
 

@@ -1,12 +1,17 @@
-import { type Broken, imageKeys, imageRules, readSettings as read } from "hobnob-platform/settings";
+import {
+  type Broken,
+  cidr,
+  imageKeys,
+  imageRules,
+  nodePortKeys,
+  nodePortRules,
+  readSettings as read,
+  size,
+} from "hobnob-platform/settings";
 import { z } from "zod";
 
 const WORKERS = "a whole number of 1 to 100";
-const PORT = "a port of 30000 to 32767";
 const HOSTS = "a host, *.host or host:port; one or more";
-
-const cidr = z.cidrv4("a range of IPv4 such as 10.0.0.0/8");
-const size = z.string().regex(/^[1-9]\d*(Mi|Gi|Ti)$/, "a size such as 10Gi");
 
 const keys = {
   ...imageKeys,
@@ -20,10 +25,8 @@ const keys = {
     .string()
     .regex(/^[a-z0-9.-]+$/, "a host name")
     .optional(),
-  /** A port of every machine that leads to the master. @default none */
-  nodePort: z.int(PORT).min(30000, PORT).max(32767, PORT).optional(),
-  /** Who may use it. */
-  nodePortFrom: z.array(cidr).default([]),
+  /** What they lead to is the master. */
+  ...nodePortKeys,
   mysqlDisk: size.default("10Gi"),
   etcdDisk: size.default("1Gi"),
   /** Whether the claims of the disks are guarded against deletion. */
@@ -34,9 +37,4 @@ export type Settings = ReturnType<typeof readSettings>;
 
 /** The stack's settings with their defaults. */
 export const readSettings = () =>
-  read(keys, (right): Broken<keyof typeof keys>[] => [
-    ...imageRules(right),
-    ...(right.nodePort !== undefined && right.nodePortFrom?.length === 0
-      ? [{ key: "nodePortFrom" as const, allowed: "with nodePort, the ranges of those who may use it" }]
-      : []),
-  ]);
+  read(keys, (right): Broken<keyof typeof keys>[] => [...imageRules(right), ...nodePortRules(right)]);

@@ -7,8 +7,9 @@ import { IngressController } from "hobnob-platform/components/ingress";
 import { Namespace } from "hobnob-platform/components/namespace";
 import { ofPlatform, Routes } from "hobnob-platform/components/routes";
 import { platformRecords } from "hobnob-platform/components/zone";
+import { refuseSettings } from "hobnob-platform/settings";
 import { Mariadb } from "./mariadb";
-import { readSettings } from "./settings";
+import { readSettings, type Settings } from "./settings";
 import { SITE_LABELS, Site } from "./site";
 import { Uploads } from "./uploads";
 
@@ -20,21 +21,21 @@ export = async () => {
   const settings = readSettings();
   const { hostname, ingressClass, protect } = settings;
   const platform = new Platform(settings.platform);
-  const onCluster = { provider: platform.provider("platform") };
-  const [zone, apiServer, spread, domain] = await Promise.all([
+  const [zone, apiServer, spread, domain, expose, balancerHost] = await Promise.all([
     platform.value("zone"),
     platform.value("apiServer"),
     platform.value("spread"),
     platform.value("domain"),
+    platform.value("ingressExpose"),
+    platform.value("ingressHostname"),
     // What the records need, so that a platform without it is refused before there is any resource.
     platform.value("ingressAddress"),
     platform.value("ingressIpv6"),
-    platform.value("ingressHostname"),
   ]);
+  refuseElsewhere(settings, { zone, isDigitalOcean: expose === "LoadBalancer" && !balancerHost });
+  const onCluster = { provider: platform.provider("platform") };
   const host = `${hostname}.${domain}`;
   const nodeSelector = platform.output("nodeSelector");
-  if (settings.tls && !zone)
-    throw new pulumi.RunError("wordpress:tls needs a platform with a DNS zone, which proves the host");
 
   const { name: namespace } = new Namespace("wordpress", { name: "wordpress" }, onCluster);
 
@@ -54,7 +55,7 @@ export = async () => {
             spread,
             loadBalancer: {
               name: ingressClass,
-              sizeUnit: 1,
+              sizeUnit: settings.balancerNodes,
               certificateName: certificate?.certificateName,
               vpcRange: platform.output("ingressProxyRange"),
             },
@@ -115,3 +116,23 @@ export = async () => {
 
   return { url, namespace, serviceName: site.serviceName, databaseService: mariadb.host };
 };
+
+/** What the platform's cloud does not have, though it may be wanted. */
+function refuseElsewhere(settings: Settings, platform: { zone: string; isDigitalOcean: boolean }) {
+  const { ingressClass, tls } = settings;
+  refuseSettings(settings, [
+    ...(ingressClass !== undefined && !platform.isDigitalOcean
+      ? [
+          {
+            key: "ingressClass" as const,
+            allowed:
+              "none on this platform, so that its own is taken: the balancer of another class would be DigitalOcean's",
+            command: "remove" as const,
+          },
+        ]
+      : []),
+    ...(tls && !platform.zone
+      ? [{ key: "tls" as const, allowed: "false: the platform has no DNS zone, which would prove the host" }]
+      : []),
+  ]);
+}

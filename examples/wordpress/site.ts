@@ -4,6 +4,7 @@ import * as random from "@pulumi/random";
 import { backendLabels, fromController } from "hobnob-platform/components/ingress";
 import { TO_DNS } from "hobnob-platform/components/namespace";
 import { hardened } from "hobnob-platform/components/podSpec";
+import { Task } from "hobnob-platform/components/task";
 
 /** Listed at https://github.com/docker-library/docs/blob/master/wordpress/README.md. */
 const IMAGE = "docker.io/library/wordpress:7.1.1-php8.3-apache";
@@ -22,6 +23,8 @@ const CONFIG = [
   "define('DISALLOW_FILE_MODS', true);",
   "define('AUTOMATIC_UPDATER_DISABLED', true);",
   "define('WP_HTTP_BLOCK_EXTERNAL', true);",
+  // A visit would have its pod ask the site's public address, which no pod reaches; a Task does it instead.
+  "define('DISABLE_WP_CRON', true);",
 ].join(" ");
 
 interface SiteArgs {
@@ -73,6 +76,27 @@ export class Site extends pulumi.ComponentResource {
     );
     this.serviceName = service.metadata.name;
 
+    const cron = new Task(
+      `${name}-cron`,
+      {
+        namespace,
+        image: IMAGE,
+        command: ["curl", "--silent", "--show-error", "--fail", "--max-time", "240"],
+        args: [pulumi.interpolate`http://${service.metadata.name}/wp-cron.php`],
+        schedule: "*/5 * * * *",
+        // The next run does what a missed or failed one did not.
+        startingDeadlineSeconds: 60,
+        deadlineSeconds: 270,
+        retries: 1,
+        history: { successful: 1, failed: 1 },
+        memory: "64Mi",
+        cpu: "10m",
+        nodeSelector: args.nodeSelector,
+        to: [{ to: [{ podSelector: selector }], ports: [{ protocol: "TCP", port: PORT }] }],
+      },
+      child,
+    );
+
     const http = [{ protocol: "TCP", port: "http" }];
     const { labels } = args.database;
     new k8s.networking.v1.NetworkPolicy(
@@ -84,6 +108,7 @@ export class Site extends pulumi.ComponentResource {
           policyTypes: ["Ingress", "Egress"],
           ingress: [
             { from: [fromController(args.ingressClass)], ports: http },
+            { from: [{ podSelector: { matchLabels: cron.labels } }], ports: http },
             ...(nodePort === undefined
               ? []
               : [{ from: nodePortFrom.map((cidr) => ({ ipBlock: { cidr } })), ports: http }]),
@@ -98,12 +123,14 @@ export class Site extends pulumi.ComponentResource {
       child,
     );
 
-    new k8s.policy.v1.PodDisruptionBudget(
-      name,
-      // A pod that isn't ready serves nobody: it must not keep a machine from being drained.
-      { metadata, spec: { selector, maxUnavailable: 1, unhealthyPodEvictionPolicy: "AlwaysAllow" } },
-      child,
-    );
+    // Pods of one machine leave it together: a budget would wait for a second pod that may only start where the first is.
+    if (!args.oneMachine)
+      new k8s.policy.v1.PodDisruptionBudget(
+        name,
+        // A pod that isn't ready serves nobody: it must not keep a machine from being drained.
+        { metadata, spec: { selector, maxUnavailable: 1, unhealthyPodEvictionPolicy: "AlwaysAllow" } },
+        child,
+      );
 
     const account = new k8s.core.v1.ServiceAccount(name, { metadata, automountServiceAccountToken: false }, child);
     const salts = new k8s.core.v1.Secret(

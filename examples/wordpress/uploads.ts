@@ -51,7 +51,7 @@ export class Uploads extends pulumi.ComponentResource {
     this.registerOutputs();
   }
 
-  /** https://docs.digitalocean.com/products/nfs/ */
+  /** Kept when the stack, or another setting, is without it: the uploads are in it. https://docs.digitalocean.com/products/nfs/ */
   private createShare(name: string, { region, vpcId, gibibytes }: NonNullable<Settings["newShare"]>, protect: boolean) {
     const share = new digitalocean.Nfs(
       name,
@@ -62,7 +62,7 @@ export class Uploads extends pulumi.ComponentResource {
         size: gibibytes,
         performanceTier: "standard",
       },
-      { parent: this, protect },
+      { parent: this, protect, retainOnDelete: true },
     );
     return { server: share.host, path: share.mountPath };
   }

@@ -30,6 +30,14 @@ export const exceptions: Exception[] = [
     bySettings: true,
   },
   {
+    rule: "disruption-budget",
+    resource: "kubernetes:apps/v1:Deployment::wordpress",
+    found: "no PodDisruptionBudget",
+    reason:
+      "A pod may only start where the others are, so none could on another machine before all have gone: with a budget every drain would hang.",
+    bySettings: true,
+  },
+  {
     rule: "single-writer",
     resource: "kubernetes:apps/v1:Deployment::wordpress",
     found: "the ReadWriteOnce claim uploads in a Deployment",

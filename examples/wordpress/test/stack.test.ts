@@ -10,6 +10,7 @@ const covered = { coveredHosts: [...platformOutputs.coveredHosts, "wp.example.co
 const settings = {
   "wordpress:platform": "acme/hobnob/prod",
   "wordpress:share": '{"server": "10.10.0.9", "path": "/123/uploads"}',
+  "wordpress:public": "true",
 };
 
 interface Changes {
@@ -35,10 +36,12 @@ function graphOf({ config, platform }: Changes = {}, options: CaptureOptions = {
 }
 
 const MACHINE = { "wordpress:uploads": "machine", "wordpress:share": undefined };
+const NEW_SHARE = { "wordpress:share": undefined, "wordpress:newShare": '{"region": "fra1", "vpcId": "vpc-1"}' };
 const OWN_CLASS = { "wordpress:ingressClass": "blog", "wordpress:tls": "true" };
 const DEPLOYMENT = "kubernetes:apps/v1:Deployment";
 const STATEFUL_SET = "kubernetes:apps/v1:StatefulSet";
 const SERVICE = "kubernetes:core/v1:Service";
+const BUDGET = "kubernetes:policy/v1:PodDisruptionBudget";
 const CLAIM = "kubernetes:core/v1:PersistentVolumeClaim";
 const POLICY = "kubernetes:networking.k8s.io/v1:NetworkPolicy";
 const INGRESS = "kubernetes:networking.k8s.io/v1:Ingress";
@@ -64,6 +67,7 @@ describe("WordPress' stack", () => {
       counted.sort(),
       [
         "ConfigMap::mariadb",
+        "CronJob::wordpress-cron",
         "Deployment::wordpress",
         "DnsRecord::records-wp-a",
         "DnsRecord::records-wp-aaaa",
@@ -71,6 +75,7 @@ describe("WordPress' stack", () => {
         "Namespace::wordpress",
         "NetworkPolicy::mariadb",
         "NetworkPolicy::wordpress",
+        "NetworkPolicy::wordpress-cron",
         "NetworkPolicy::wordpress-default-deny",
         "PersistentVolume::uploads",
         "PersistentVolumeClaim::mariadb",
@@ -85,6 +90,7 @@ describe("WordPress' stack", () => {
         "Service::wordpress",
         "ServiceAccount::mariadb",
         "ServiceAccount::wordpress",
+        "ServiceAccount::wordpress-cron",
         "StatefulSet::mariadb",
         "kubernetes::platform",
       ].sort(),
@@ -206,6 +212,35 @@ describe("WordPress' stack", () => {
     const [term] = affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution;
     assert.deepEqual(term.labelSelector.matchLabels, { "app.kubernetes.io/name": "wordpress" });
     assert.equal(topologySpreadConstraints, undefined);
+    assert.deepEqual(ofType(graph, BUDGET), [], "of pods that can only move together, it would stop every drain");
+    assert.equal(ofType(await graphOf(), BUDGET).length, 1);
+  });
+
+  it("must keep a share that it made when it, or the stack, is removed: the uploads are in it", async () => {
+    for (const protect of [undefined, "true"]) {
+      const graph = await graphOf({ config: { ...NEW_SHARE, "wordpress:protect": protect } });
+      const share = find(graph, "digitalocean:index/nfs:Nfs");
+      assert.deepEqual([share.retainOnDelete, share.protect], [true, protect === "true"]);
+    }
+  });
+
+  it("must run WordPress' own tasks every five minutes by a pod that reaches its pods, and is let in there", async () => {
+    const graph = await graphOf();
+    const { schedule, concurrencyPolicy, jobTemplate } = specOf(graph, "kubernetes:batch/v1:CronJob", "wordpress-cron");
+    assert.deepEqual([schedule, concurrencyPolicy], ["*/5 * * * *", "Forbid"]);
+    const { metadata, spec } = jobTemplate.spec.template;
+    const [{ command, args, image }] = spec.containers;
+    assert.deepEqual([...command, ...args].at(-1), "http://wordpress/wp-cron.php");
+    assert.equal(image, sitePod(graph).containers[0].image);
+    assert.match(env(graph).WORDPRESS_CONFIG_EXTRA, /define\('DISABLE_WP_CRON', true\)/);
+    const site = { podSelector: { matchLabels: { "app.kubernetes.io/name": "wordpress" } } };
+    const cron = { podSelector: { matchLabels: { "app.kubernetes.io/name": "wordpress-cron" } } };
+    assert.equal(metadata.labels["app.kubernetes.io/name"], "wordpress-cron");
+    assert.deepEqual(specOf(graph, POLICY, "wordpress-cron").egress[0], {
+      to: [site],
+      ports: [{ protocol: "TCP", port: 80 }],
+    });
+    assert.deepEqual(specOf(graph, POLICY, "wordpress").ingress[1], { from: [cron], ports: http });
   });
 
   it("must answer at wp.<domain>: by its Ingress, its record, its certificate's platform and WordPress itself", async () => {
@@ -221,8 +256,8 @@ describe("WordPress' stack", () => {
     assert.deepEqual(ofType(plain, RECORD), []);
   });
 
-  it("must not be reached from outside before it is set up, where that is asked for", async () => {
-    const graph = await graphOf({ config: { "wordpress:public": "false" } });
+  it("must not be reached from outside until that is asked for: whoever comes first sets it up", async () => {
+    const graph = await graphOf({ config: { "wordpress:public": undefined } });
     assert.deepEqual([...ofType(graph, INGRESS), ...ofType(graph, RECORD)], []);
   });
 
@@ -235,6 +270,36 @@ describe("WordPress' stack", () => {
     const { labels } = specOf(graph, DEPLOYMENT, "wordpress").template.metadata;
     assert.equal(labels["hobnob/ingress-class"], "blog");
     assert.ok(waitsFor(graph, find(graph, RECORD, "records-wp-a"), find(graph, SERVICE, "blog")));
+    const nodes = (made: Captured[]) =>
+      find(made, SERVICE, "blog").inputs.metadata.annotations["service.beta.kubernetes.io/do-loadbalancer-size-unit"];
+    assert.equal(nodes(graph), "2");
+    assert.equal(nodes(await graphOf({ config: { ...OWN_CLASS, "wordpress:balancerNodes": "3" } })), "3");
+  });
+
+  it("must refuse a class of its own where DigitalOcean makes no balancer, before there is any resource", async () => {
+    const elsewhere: Changes["platform"][] = [
+      { ingressAddress: "", ingressHostname: "lb.example.net" },
+      { ingressExpose: "NodePort" },
+      { ingressExpose: "HostPort" },
+    ];
+    for (const platform of elsewhere) {
+      const made: string[] = [];
+      const outputs = platformStack({ ...covered, ...platform });
+      const resource: typeof outputs = (args) => {
+        if (args.type !== "pulumi:pulumi:StackReference") made.push(args.type);
+        return outputs(args);
+      };
+      const mocks = { resource };
+      await assert.rejects(graphOf({ config: OWN_CLASS, platform }, { mocks }), ({ message }: Error) => {
+        for (const part of ['wordpress:ingressClass\n    given:   "blog"', "pulumi config rm 'wordpress:ingressClass'"])
+          assert.ok(message.includes(part), `${part} is not in:\n${message}`);
+        return true;
+      });
+      assert.deepEqual(made, []);
+    }
+    await graphOf({ platform: { ingressExpose: "NodePort" } });
+    const noZone = graphOf({ config: OWN_CLASS, platform: { zone: "" } });
+    await assert.rejects(noZone, /1 violation:\s+wordpress:tls\s+given: +true/);
   });
 
   it("must lead a port of the machines to the pods, for those who are named", async () => {
@@ -243,7 +308,7 @@ describe("WordPress' stack", () => {
     const { type, ports } = specOf(graph, SERVICE, "wordpress");
     assert.deepEqual([type, ports[0].port, ports[0].nodePort], ["NodePort", 80, 30088]);
     const { ingress } = specOf(graph, POLICY, "wordpress");
-    assert.deepEqual(ingress[1], { from: [{ ipBlock: { cidr: "192.0.2.0/24" } }], ports: http });
+    assert.deepEqual(ingress[2], { from: [{ ipBlock: { cidr: "192.0.2.0/24" } }], ports: http });
     assert.equal(specOf(await graphOf(), SERVICE, "wordpress").type, undefined);
   });
 
@@ -254,6 +319,7 @@ describe("WordPress' stack", () => {
       "ingressAddress",
       "ingressIpv6",
       "ingressHostname",
+      "ingressExpose",
       "coveredHosts",
       "apiServer",
     ];
