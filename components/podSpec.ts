@@ -43,6 +43,29 @@ const hardenedContainer = (container: Container): Container => ({
   })),
 });
 
+/**
+ * Keeps pods with these labels on different machines: `hard` where they must be, `soft` where they only should. Nodes of DOKS
+ * have no zone label: the machine is the one domain of failure that is known.
+ */
+export function spreadOverMachines(
+  matchLabels: Record<string, string>,
+  spread: pulumi.Input<"hard" | "soft">,
+): pulumi.Output<k8s.types.input.core.v1.TopologySpreadConstraint[]> {
+  const machines = {
+    maxSkew: 1,
+    topologyKey: "kubernetes.io/hostname",
+    labelSelector: { matchLabels },
+    // Each version by itself: else the pods that a rollout is about to remove decide where the new ones may go.
+    matchLabelKeys: ["pod-template-hash"],
+    // A drained machine, which is tainted, is no domain: else its missing pod would keep the others from doubling up.
+    nodeTaintsPolicy: "Honor",
+  };
+  const soft = { ...machines, whenUnsatisfiable: "ScheduleAnyway" };
+  // With one machine left, further pods wait: that, not a pile on one machine, makes the pool scale.
+  const hard = { ...machines, whenUnsatisfiable: "DoNotSchedule", minDomains: 2 };
+  return pulumi.output(spread).apply((wanted) => [wanted === "hard" ? hard : soft]);
+}
+
 /** Changes what is there at once; what is an output, later. Its parts stay as they are, so that one unknown hides no other. */
 function within<T extends object>(
   value: pulumi.Input<T | undefined>,

@@ -98,6 +98,7 @@ export function violationsOf(args: JudgedArgs): ArgViolation[] {
     ...paths.flatMap((path, i) => pathViolations(path, `paths[${i}]`, paths.slice(0, i))),
     ...(defaultBackend ? backendViolations(defaultBackend, "defaultBackend") : []),
     ...limitViolations(args),
+    ...isFlag("webSockets", args.webSockets),
     ...secretViolations(args),
     ...redirectViolations(args),
   ];
@@ -132,6 +133,9 @@ const whole = (arg: string, given: unknown, min: number, max: number) =>
         Number.isInteger(given) && (given as number) >= min && (given as number) <= max,
         `a whole number from ${min} to ${max}`,
       );
+
+const isFlag = (arg: string, given: unknown) =>
+  expect(arg, given, given === undefined || typeof given === "boolean", "true or false");
 
 const LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 const SERVICE = /^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/;
@@ -307,9 +311,8 @@ function secretViolations(args: JudgedArgs): ArgViolation[] {
 
 function redirectViolations({ redirectToHttps, tls, coveredHosts }: JudgedArgs): ArgViolation[] {
   const nobody = redirectToHttps === true && !tls && coveredHosts?.length === 0;
-  const isFlag = redirectToHttps === undefined || typeof redirectToHttps === "boolean";
   return [
-    ...expect("redirectToHttps", redirectToHttps, isFlag, "true or false"),
+    ...isFlag("redirectToHttps", redirectToHttps),
     ...expect("redirectToHttps", redirectToHttps, !nobody, "false, as neither a certificate nor tls ends HTTPS"),
   ];
 }

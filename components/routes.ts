@@ -93,6 +93,11 @@ export interface RoutesArgs extends IngressClassArgs {
    * that. The rest is answered 429.
    */
   rateLimit?: { requestsPerSecond: number; burst: number };
+  /**
+   * Whether the Services are asked for WebSockets: one that is silent for a minute is cut off. A VirtualServer always passes
+   * them. @default false
+   */
+  webSockets?: boolean;
   /** Largest request body, as NGINX writes it, such as `8m`. @default the controller's */
   maxBodySize?: string;
   /**
@@ -191,6 +196,7 @@ const ingressBackend = ({ serviceName, port }: Backend) => ({ service: { name: s
 function annotations(args: RoutesArgs): Record<string, pulumi.Input<string>> {
   const { rateLimit, maxBodySize, expose = "LoadBalancer", basicAuth, tls, redirectToHttps, stickySession } = args;
   return {
+    ...(args.webSockets && { "nginx.org/websocket-services": servicesOf(args).apply((names) => names.join(",")) }),
     ...(maxBodySize !== undefined && { "nginx.org/client-max-body-size": maxBodySize }),
     ...(rateLimit && {
       "nginx.org/limit-req-rate": `${rateLimit.requestsPerSecond}r/s`,
@@ -235,13 +241,14 @@ function rewrites(paths: RoutePath[]): Record<string, pulumi.Input<string>> {
 }
 
 function stickyServices(args: RoutesArgs, { cookie, expires }: NonNullable<RoutesArgs["stickySession"]>) {
-  const backends = [...args.paths, args.defaultBackend].flatMap((to) =>
-    to && "serviceName" in to ? [to.serviceName] : [],
-  );
   const options = `${expires === undefined ? "" : ` expires=${expires}`} httponly path=/`;
-  return pulumi
-    .all(backends)
-    .apply((names) =>
-      [...new Set(names)].map((each, i) => `serviceName=${each} ${cookieOf(cookie, i)}${options}`).join(";"),
-    );
+  return servicesOf(args).apply((names) =>
+    names.map((each, i) => `serviceName=${each} ${cookieOf(cookie, i)}${options}`).join(";"),
+  );
+}
+
+/** Each once. */
+function servicesOf({ paths, defaultBackend }: RoutesArgs): pulumi.Output<string[]> {
+  const backends = [...paths, defaultBackend].flatMap((to) => (to && "serviceName" in to ? [to.serviceName] : []));
+  return pulumi.all(backends).apply((names) => [...new Set(names)]);
 }

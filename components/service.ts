@@ -16,6 +16,7 @@ import {
   type Surroundings,
   whole,
 } from "./pod";
+import { spreadOverMachines } from "./podSpec";
 
 type Probe = k8s.types.input.core.v1.Probe;
 
@@ -129,7 +130,10 @@ export class Service extends pulumi.ComponentResource {
     const { account, podOf } = createPod(all, around);
     this.serviceAccountName = account;
     const pod = (track: Track, image: pulumi.Input<string>) =>
-      podOf(image, containerOf(all), { ...placementOf(all, track.labels), ...stopOf(all) });
+      podOf(image, containerOf(all), {
+        topologySpreadConstraints: spreadOverMachines(track.labels, all.spread ?? "soft"),
+        ...stopOf(all),
+      });
 
     const replicas = autoscaling ? undefined : (all.replicas ?? 2);
     const deployment = createDeployment(stable, all, replicas, pod(stable, all.image), around);
@@ -277,25 +281,6 @@ function containerOf(args: Args): Partial<k8s.types.input.core.v1.Container> {
     readinessProbe: readiness,
     livenessProbe: liveness,
     ...(seconds > 0 && { lifecycle: { preStop: { sleep: { seconds } } } }),
-  };
-}
-
-/** Nodes of DOKS have no zone label: the machine is the one domain of failure that is known. */
-function placementOf({ spread = "soft" }: Args, labels: Record<string, string>) {
-  const machines = {
-    maxSkew: 1,
-    topologyKey: "kubernetes.io/hostname",
-    labelSelector: { matchLabels: labels },
-    // Each version by itself: else the pods that a rollout is about to remove decide where the new ones may go.
-    matchLabelKeys: ["pod-template-hash"],
-    // A drained machine, which is tainted, is no domain: else its missing pod would keep the others from doubling up.
-    nodeTaintsPolicy: "Honor",
-  };
-  const soft = { ...machines, whenUnsatisfiable: "ScheduleAnyway" };
-  // With one machine left, further pods wait: that, not a pile on one machine, makes the pool scale.
-  const hard = { ...machines, whenUnsatisfiable: "DoNotSchedule", minDomains: 2 };
-  return {
-    topologySpreadConstraints: pulumi.output(spread).apply((wanted) => [wanted === "hard" ? hard : soft]),
   };
 }
 

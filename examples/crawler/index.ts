@@ -7,6 +7,7 @@ import { ownImage } from "hobnob-platform/components/image";
 import { Namespace } from "hobnob-platform/components/namespace";
 import { ofPlatform, Routes } from "hobnob-platform/components/routes";
 import { Service } from "hobnob-platform/components/service";
+import { platformRecords } from "hobnob-platform/components/zone";
 import { stringify } from "smol-toml";
 import { readSettings, type Settings } from "./settings";
 import { Store } from "./store";
@@ -26,10 +27,16 @@ const CONFIG_FILE = `${CONFIG}/config.toml`;
 export = async () => {
   const settings = readSettings();
   const platform = new Platform(settings.platform);
+  const [registry, domain, coveredHosts] = await Promise.all([
+    platform.value("registry"),
+    platform.value("domain"),
+    platform.value("coveredHosts"),
+  ]);
+  const { host } = settings;
+  if (host === undefined && coveredHosts.length > 0) throw noCertificate(settings.platform, coveredHosts);
   const onCluster = { provider: platform.provider("platform") };
   const [spread, nodeSelector] = [platform.output("spread"), platform.output("nodeSelector")];
 
-  const registry = await platform.value("registry");
   const image = ownImage("crawler", { settings, registry, context: join(__dirname, "program") });
   const { name: namespace } = new Namespace("crawler", { name: "crawler" }, onCluster);
   const pullSecretName = image.pullSecretIn(namespace, onCluster);
@@ -212,23 +219,24 @@ export = async () => {
     onCluster,
   );
 
-  new Routes(
+  const routes = new Routes(
     "crawler",
     {
       ...ofPlatform(platform),
       namespace,
-      hosts: settings.host === undefined ? undefined : [settings.host],
+      hosts: host === undefined ? undefined : [host],
       paths: [{ path: "/", serviceName: master.serviceName, port: 80 }],
       maxBodySize: "16k",
     },
     onCluster,
   );
 
-  const [address, hostname] = [platform.output("ingressAddress"), platform.output("ingressHostname")];
-  const balancer = pulumi.all([address, hostname]).apply(([ip, name]) => name || ip);
+  const below = host?.endsWith(`.${domain}`) && host.slice(0, -domain.length - 1);
+  if (below) await platformRecords("records", platform, { hosts: [below] });
+
   return {
-    /** Where the master answers; any host that leads to this address does where none is set. */
-    url: pulumi.interpolate`http://${settings.host ?? balancer}`,
+    /** Where the master answers, also by any other name of that address where no host is set. */
+    url: host === undefined ? addressOf(platform, namespace, master.serviceName) : routes.urls[0],
     /** Who starts crawls needs it. */
     apiToken: pulumi.secret(token.result),
     namespace,
@@ -236,6 +244,24 @@ export = async () => {
     workers: worker.serviceName,
   };
 };
+
+/** Over plain HTTP. */
+function addressOf(platform: Platform, namespace: pulumi.Output<string>, service: pulumi.Output<string>) {
+  const forward = pulumi.interpolate`kubectl --namespace ${namespace} port-forward service/${service} ${HTTP.master}:80`;
+  return pulumi
+    .all([platform.output("ingressHostname"), platform.output("ingressAddress"), forward])
+    .apply(([hostname, address, command]) =>
+      hostname || address ? `http://${hostname || address}` : `http://localhost:${HTTP.master}, after: ${command}`,
+    );
+}
+
+const noCertificate = (stackName: string, covered: string[]) =>
+  new pulumi.RunError(
+    `The platform stack ${stackName} has TLS, and no certificate is for requests without a known host:\n\n  crawler:host\n` +
+      "    given:   nothing\n" +
+      `    allowed: a host that the platform's certificate covers: ${covered.join(", ")}; more by its hobnob:tls.hosts\n` +
+      "    command: pulumi config set crawler:host <host>\n",
+  );
 
 /** The Internet on the ports of the allowed hosts, and what is allowed besides; of hosts, a policy knows nothing. */
 function web(settings: Settings): k8s.types.input.networking.v1.NetworkPolicyEgressRule {

@@ -20,7 +20,7 @@ const keys = {
   /** Ranges that are no part of the Internet and may be fetched from all the same. */
   allowedNetworks: z.array(cidr).default([]),
   workers: z.int(WORKERS).min(1, WORKERS).max(100, WORKERS).default(3),
-  /** Host of the Ingress. Without it, every host that nobody else has: that needs `ingress.allowEmptyHost` of the platform. */
+  /** Host of the Ingress. Without it, every host that nobody else has: of a platform with `ingress.allowEmptyHost`, without TLS. */
   host: z
     .string()
     .regex(/^[a-z0-9.-]+$/, "a host name")

@@ -103,6 +103,8 @@ export = async () => {
         namespace,
         hosts: [host],
         paths: [{ serviceName: dashboard.serviceName, port: 80 }],
+        // Logs, terminals in containers, and what changes while one looks.
+        webSockets: true,
         ...(users && { basicAuth: { secretName: users.metadata.name, realm: "dashboard" } }),
         // Who is signing in is known to the pod where it began.
         ...(oidc && { stickySession: { cookie: "dashboard" } }),

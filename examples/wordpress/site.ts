@@ -3,7 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { backendLabels, fromController } from "hobnob-platform/components/ingress";
 import { TO_DNS } from "hobnob-platform/components/namespace";
-import { hardened } from "hobnob-platform/components/podSpec";
+import { hardened, spreadOverMachines } from "hobnob-platform/components/podSpec";
 import { Task } from "hobnob-platform/components/task";
 
 /** Listed at https://github.com/docker-library/docs/blob/master/wordpress/README.md. */
@@ -255,14 +255,5 @@ function podSpec(
 function placement({ oneMachine, spread }: SiteArgs): Partial<k8s.types.input.core.v1.PodSpec> {
   const machine = { topologyKey: "kubernetes.io/hostname", labelSelector: { matchLabels: SITE_LABELS } };
   if (oneMachine) return { affinity: { podAffinity: { requiredDuringSchedulingIgnoredDuringExecution: [machine] } } };
-  const constraint = {
-    ...machine,
-    maxSkew: 1,
-    // Each version by itself: else the pods that a rollout is about to remove decide where the new ones may go.
-    matchLabelKeys: ["pod-template-hash"],
-    nodeTaintsPolicy: "Honor",
-  };
-  const soft = { ...constraint, whenUnsatisfiable: "ScheduleAnyway" };
-  const hard = { ...constraint, whenUnsatisfiable: "DoNotSchedule", minDomains: 2 };
-  return { topologySpreadConstraints: pulumi.output(spread).apply((wanted) => [wanted === "hard" ? hard : soft]) };
+  return { topologySpreadConstraints: spreadOverMachines(SITE_LABELS, spread) };
 }

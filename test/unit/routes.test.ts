@@ -157,6 +157,16 @@ describe("routes by an Ingress", () => {
     });
   });
 
+  it("must pass WebSockets to each Service once, where asked for", async () => {
+    const paths = [shop, { ...shop, path: "/b" }, { serviceName: pulumi.output("tea"), port: 80, path: "/tea" }];
+    const defaultBackend = { serviceName: "front", port: 80 };
+    assert.deepEqual(await annotations({ paths, defaultBackend, webSockets: true }), {
+      "nginx.org/websocket-services": "shop,tea,front",
+    });
+    assert.deepEqual(await annotations({ paths, webSockets: false }), {});
+    assert.deepEqual(await refused({ webSockets: "yes" as never }), ["webSockets"]);
+  });
+
   it("must ask for a user where the controller may read who they are", async () => {
     const basicAuth = { secretName: "users", realm: "The shop" };
     assert.deepEqual(await annotations({ basicAuth, secretNamespaces: ["shop"] }), {
@@ -216,6 +226,11 @@ describe("routes by an Ingress", () => {
 });
 
 describe("routes by a VirtualServer", () => {
+  it("must ask for nothing where WebSockets are wanted, which it always passes", async () => {
+    const changes = { paths: [{ ...shop, canary: { ...newer, weight: 10 } }] };
+    assert.deepEqual(await server({ ...changes, webSockets: true }), await server(changes));
+  });
+
   const path = (canary: object, more = {}) => ({ paths: [{ ...shop, canary: { ...newer, ...canary }, ...more }] });
   const pass = (name: string) => ({ pass: name });
 

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type * as pulumi from "@pulumi/pulumi";
 import { violations } from "hobnob-platform/policy";
 import { parse } from "smol-toml";
 import type { OutputName } from "../../../platform";
@@ -20,16 +21,32 @@ interface Changes {
   platform?: { [Name in OutputName]?: unknown };
 }
 
-/** The stack on a platform that is at DigitalOcean, but for these settings and outputs. */
-function graphOf({ config, platform }: Changes = {}, options: CaptureOptions = {}): Promise<Captured[]> {
+type Outputs = Record<string, pulumi.Output<unknown>>;
+
+/** The stack on a platform that is at DigitalOcean without TLS, but for these settings and outputs. */
+function graphOf(
+  { config, platform }: Changes = {},
+  options: CaptureOptions = {},
+  use: (program: Promise<Outputs>) => unknown = (program) => program,
+): Promise<Captured[]> {
   const given = Object.entries({ ...settings, ...config }).filter((entry) => entry[1] !== undefined);
-  return capture(() => (require("../index") as () => Promise<unknown>)(), {
+  return capture(() => use((require("../index") as () => Promise<Outputs>)()), {
     project: "crawler",
     config: Object.fromEntries(given) as Record<string, string>,
     secretKeys: ["crawler:registryPassword"],
-    mocks: { resource: platformStack(platform) },
+    mocks: { resource: platformStack({ coveredHosts: [], ...platform }) },
     ...options,
   });
+}
+
+async function urlOf(changes: Changes): Promise<unknown> {
+  let url: unknown;
+  await graphOf(changes, {}, async (program) =>
+    (await program).url?.apply((known) => {
+      url = known;
+    }),
+  );
+  return url;
 }
 
 const DEPLOYMENT = "kubernetes:apps/v1:Deployment";
@@ -103,7 +120,8 @@ describe("crawler's stack", () => {
 
   it("must make the same resources in preview as in update, whatever is chosen", async () => {
     const names = (graph: Captured[]) => graph.map(({ urn }) => urn).sort();
-    for (const config of [{}, { "crawler:nodePort": "30081", "crawler:nodePortFrom": '["192.0.2.0/24"]' }])
+    const nodePort = { "crawler:nodePort": "30081", "crawler:nodePortFrom": '["192.0.2.0/24"]' };
+    for (const config of [{}, nodePort, { "crawler:host": "crawler.example.com" }])
       assert.deepEqual(names(await graphOf({ config }, { preview: true })), names(await graphOf({ config })));
   });
 
@@ -212,6 +230,42 @@ describe("crawler's stack", () => {
     assert.deepEqual(find(own, INGRESS).inputs.spec.rules, [{ host: "docs.example.com", ...rule }]);
   });
 
+  it("must say where the master answers: over HTTPS where the platform has it, and how where nothing leads to it", async () => {
+    const config = { "crawler:host": "docs.example.com" };
+    const covered = ["docs.example.com"];
+    assert.equal(await urlOf({ config, platform: { coveredHosts: covered } }), "https://docs.example.com");
+    assert.equal(await urlOf({ config }), "http://docs.example.com");
+    assert.equal(await urlOf({}), "http://203.0.113.10");
+    const ingressHostname = "a.elb.eu-central-1.amazonaws.com";
+    assert.equal(await urlOf({ platform: { ingressAddress: "", ingressHostname } }), `http://${ingressHostname}`);
+    for (const ingressExpose of ["NodePort", "HostPort"])
+      assert.equal(
+        await urlOf({ platform: { ingressAddress: "", ingressExpose } }),
+        "http://localhost:8081, after: kubectl --namespace crawler port-forward service/master 8081:80",
+      );
+  });
+
+  it("must not be served without a host where no certificate is for it, and make nothing then", async () => {
+    const { coveredHosts } = platformOutputs;
+    const graph = await graphOf({ platform: { coveredHosts } }, {}, (program) =>
+      assert.rejects(
+        program,
+        /acme\/hobnob\/prod has TLS.*\n\n {2}crawler:host\n {4}given: {3}nothing\n {4}allowed: .*api\.example\.com.*hobnob:tls\.hosts\n {4}command: pulumi config set crawler:host <host>/,
+      ),
+    );
+    assert.deepEqual(graph, []);
+  });
+
+  it("must have a record for a host that is below the platform's domain, and for no other", async () => {
+    const records = async (host?: string) =>
+      ofType(await graphOf({ config: { "crawler:host": host } }), "digitalocean:index/dnsRecord:DnsRecord").map(
+        ({ inputs }) => `${inputs.domain} ${inputs.type} ${inputs.name} ${inputs.value}`,
+      );
+    const expected = ["example.com A crawler 203.0.113.10", "example.com AAAA crawler 2001:db8::10"];
+    assert.deepEqual((await records("crawler.example.com")).sort(), expected);
+    for (const none of [undefined, "crawler.example.org", "evilexample.com"]) assert.deepEqual(await records(none), []);
+  });
+
   it("must lead a port of the machines to the master's HTTP alone, and only those who are named", async () => {
     const plain = find(await graphOf(), SERVICE, "master").inputs.spec;
     assert.equal(plain.type, undefined);
@@ -240,8 +294,19 @@ describe("crawler's stack", () => {
 
   it("must fail where the platform lacks an output that it uses, and name it", async () => {
     const used: OutputName[] = ["kubeconfig", "clusterId", "registry", "spread", "nodeSelector", "storageClass"];
-    for (const name of [...used, "ingressClass", "ingressAddress", "ingressHostname"] as OutputName[])
-      await assert.rejects(graphOf({ platform: { [name]: undefined } }), new RegExp(`\\b${name}\\b`), name);
+    const always: OutputName[] = [
+      ...used,
+      "domain",
+      "coveredHosts",
+      "ingressClass",
+      "ingressAddress",
+      "ingressHostname",
+    ];
+    const withHost: OutputName[] = ["zone", "ingressIpv6"];
+    for (const name of [...always, ...withHost]) {
+      const config = withHost.includes(name) ? { "crawler:host": "crawler.example.com" } : {};
+      await assert.rejects(graphOf({ config, platform: { [name]: undefined } }), new RegExp(`\\b${name}\\b`), name);
+    }
   });
 
   it("must not open a machine's port to nobody in particular", async () => {

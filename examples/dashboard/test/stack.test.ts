@@ -161,6 +161,13 @@ describe("dashboard's stack", () => {
     assert.ok(!("nginx.org/basic-auth-secret" in annotations));
   });
 
+  it("must pass the WebSockets by which Headlamp shows logs, terminals and changes, whatever the guard", async () => {
+    for (const config of [withUsers, withOidc]) {
+      const { annotations } = find(await graphOf({ config, platform: ready }), INGRESS).inputs.metadata;
+      assert.equal(annotations["nginx.org/websocket-services"], "headlamp");
+    }
+  });
+
   it("must give who looks the right to read, and to no Secret; every right only where that was asked for", async () => {
     const graph = await graphOf();
     const bound = (all: Captured[]) =>

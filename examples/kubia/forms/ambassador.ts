@@ -1,8 +1,8 @@
 import * as k8s from "@pulumi/kubernetes";
 import type * as pulumi from "@pulumi/pulumi";
 import { type ApiServerPolicy, allowApiServer, IDENTITY, identity } from "hobnob-platform/components/apiServer";
-import { hardened } from "hobnob-platform/components/podSpec";
-import { apart, type Chapter, pullWith, resources } from "./chapter";
+import { hardened, spreadOverMachines } from "hobnob-platform/components/podSpec";
+import { type Chapter, pullWith, resources } from "./chapter";
 
 const PRE_STOP_SECONDS = 10;
 
@@ -47,7 +47,7 @@ export function ambassador(chapter: Chapter, policy: ApiServerPolicy, opts: pulu
             serviceAccountName: account.metadata.name,
             imagePullSecrets: pullWith(chapter),
             nodeSelector: chapter.nodeSelector,
-            topologySpreadConstraints: apart(labels, chapter),
+            topologySpreadConstraints: spreadOverMachines(labels, chapter.spread),
             containers: [
               {
                 name: "pod-list",

@@ -1,4 +1,3 @@
-import type * as k8s from "@pulumi/kubernetes";
 import type * as pulumi from "@pulumi/pulumi";
 
 /** What every chapter gets. */
@@ -14,20 +13,3 @@ export interface Chapter {
 export const resources = (memory: string, cpu = "10m") => ({ requests: { cpu, memory }, limits: { memory } });
 
 export const pullWith = ({ pullSecretName }: Chapter) => pullSecretName && [{ name: pullSecretName }];
-
-/** Pods with these labels on as many machines as there are. */
-export const apart = (
-  matchLabels: Record<string, string>,
-  { spread }: Chapter,
-): PodSpec["topologySpreadConstraints"] => [
-  {
-    maxSkew: 1,
-    topologyKey: "kubernetes.io/hostname",
-    labelSelector: { matchLabels },
-    matchLabelKeys: ["pod-template-hash"],
-    nodeTaintsPolicy: "Honor",
-    whenUnsatisfiable: spread.apply((wanted) => (wanted === "hard" ? "DoNotSchedule" : "ScheduleAnyway")),
-  },
-];
-
-type PodSpec = k8s.types.input.core.v1.PodSpec;

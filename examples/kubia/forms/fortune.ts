@@ -3,8 +3,8 @@ import { join } from "node:path";
 import * as k8s from "@pulumi/kubernetes";
 import type * as pulumi from "@pulumi/pulumi";
 import * as tls from "@pulumi/tls";
-import { hardened } from "hobnob-platform/components/podSpec";
-import { apart, type Chapter, pullWith, resources } from "./chapter";
+import { hardened, spreadOverMachines } from "hobnob-platform/components/podSpec";
+import { type Chapter, pullWith, resources } from "./chapter";
 
 /** https://hub.docker.com/r/nginxinc/nginx-unprivileged: NGINX as user 101. Its digest was read in no source, so none is here. */
 const NGINX = "docker.io/nginxinc/nginx-unprivileged:1.29.4-alpine";
@@ -59,7 +59,7 @@ export function fortune(chapter: Chapter, opts: pulumi.CustomResourceOptions) {
             serviceAccountName: account.metadata.name,
             imagePullSecrets: pullWith(chapter),
             nodeSelector: chapter.nodeSelector,
-            topologySpreadConstraints: apart(labels, chapter),
+            topologySpreadConstraints: spreadOverMachines(labels, chapter.spread),
             // NGINX reads the key by its group.
             securityContext: { fsGroup: NGINX_USER },
             containers: [

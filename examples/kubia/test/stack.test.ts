@@ -193,9 +193,13 @@ describe("kubia's stack", () => {
     });
 
   it("must be placed where the platform places workloads", async () => {
-    const pod = podOf(await graphOf(), DEPLOYMENT, "kubia");
-    assert.deepEqual(pod.nodeSelector, platformOutputs.nodeSelector);
-    assert.equal(pod.topologySpreadConstraints[0].whenUnsatisfiable, "DoNotSchedule");
+    const graph = await graphOf();
+    for (const name of ["kubia", "fortune", "pod-list"]) {
+      const { nodeSelector, topologySpreadConstraints } = podOf(graph, DEPLOYMENT, name);
+      assert.deepEqual(nodeSelector, platformOutputs.nodeSelector);
+      const [{ whenUnsatisfiable, minDomains }] = topologySpreadConstraints;
+      assert.deepEqual([name, whenUnsatisfiable, minDomains], [name, "DoNotSchedule", 2]);
+    }
     const soft = podOf(await graphOf({ platform: { spread: "soft" } }), DEPLOYMENT, "fortune");
     assert.equal(soft.topologySpreadConstraints[0].whenUnsatisfiable, "ScheduleAnyway");
   });

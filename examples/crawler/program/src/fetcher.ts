@@ -9,9 +9,18 @@ export interface Page {
   contentType: string;
   bytes: number;
   title: string;
-  /** Whole addresses without their fragment, each once; of any host. */
+  /** Whole addresses without their fragment, each once; of any host. Of many or long ones, the first. */
   links: string[];
 }
+
+/** What is looked at in one page. */
+const MAX_LINKS = 5000;
+/** Of all together: with the rest of a report well below the 4 MiB that gRPC takes as one message. */
+const MAX_LINK_BYTES = 1024 * 1024;
+
+/** Neither goes past the beginning of the next tag: a page of tags that are left open is gone through once all the same. */
+const TITLE = /<title[^<>]{0,2000}>([^<]{0,2000})/i;
+const LINK = /<a(?=\s)[^<>]{0,2000}?\shref\s{0,20}=\s{0,20}["']([^"'<>]{1,2000})["']/gi;
 
 /** What is not of the public Internet. Source: https://www.iana.org/assignments/iana-ipv4-special-registry */
 const SPECIAL = [
@@ -113,13 +122,18 @@ function listOf(ranges: string[]): BlockList {
 }
 
 function parse(html: string, base: string): Pick<Page, "title" | "links"> {
-  const title = /<title[^>]*>([^<]*)/i.exec(html)?.[1]?.trim().slice(0, 500) ?? "";
+  const title = TITLE.exec(html)?.[1]?.trim().slice(0, 500) ?? "";
   const links = new Set<string>();
-  for (const [, href = ""] of html.matchAll(/<a\s[^>]*?href\s*=\s*["']([^"']+)["']/gi)) {
+  let [seen, bytes] = [0, 0];
+  for (const [, href = ""] of html.matchAll(LINK)) {
+    if (++seen > MAX_LINKS) break;
     if (!URL.canParse(href, base)) continue;
     const url = new URL(href, base);
     url.hash = "";
-    if (/^https?:$/.test(url.protocol) && url.href.length <= 2000) links.add(url.href);
+    if (!/^https?:$/.test(url.protocol) || url.href.length > 2000 || links.has(url.href)) continue;
+    bytes += url.href.length;
+    if (bytes > MAX_LINK_BYTES) break;
+    links.add(url.href);
   }
   return { title, links: [...links] };
 }
