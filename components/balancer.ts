@@ -1,4 +1,4 @@
-import type * as pulumi from "@pulumi/pulumi";
+import * as pulumi from "@pulumi/pulumi";
 
 export interface BalancerArgs {
   /** Its name in the account, where the cloud takes one. */
@@ -56,7 +56,8 @@ const digitalocean: Balancer = {
     // Tells the applications that the scheme is https, which only the balancer's header knows.
     ...(certificateName !== undefined && { "redirect-to-https": "true" }),
     ...(vpcRange !== undefined && {
-      "set-real-ip-from": vpcRange,
+      // Of another stack's platform the range may be empty, which NGINX would not start with: then only itself is believed.
+      "set-real-ip-from": pulumi.output(vpcRange).apply((range) => range || "127.0.0.1"),
       "real-ip-header": "X-Forwarded-For",
       "real-ip-recursive": "true",
     }),

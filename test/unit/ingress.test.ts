@@ -117,6 +117,22 @@ describe("ingress controller", () => {
     assert.deepEqual(metadata, { namespace: "nginx-ingress" });
   });
 
+  it("must believe nobody about a client's address where no balancer stands before it, or none that is known", async () => {
+    for (const expose of ["NodePort", "HostPort"] as const) {
+      const { data } = await inputs(CONFIG_MAP, { expose });
+      assert.deepEqual([data["set-real-ip-from"], data["real-ip-header"]], [undefined, undefined], expose);
+    }
+    const { data } = await inputs(CONFIG_MAP, { loadBalancer: { name: "hobnob-dev", sizeUnit: 1, vpcRange: "" } });
+    assert.equal(data["set-real-ip-from"], "127.0.0.1");
+  });
+
+  it("must tell applications that the client speaks HTTPS where the balancer ends it", async () => {
+    const { data } = await inputs(CONFIG_MAP, {
+      loadBalancer: { name: "hobnob-dev", sizeUnit: 1, certificateName: "hobnob" },
+    });
+    assert.equal(data["redirect-to-https"], "true");
+  });
+
   it("must believe no X-Forwarded-For where no balancer's addresses are known", async () => {
     const { data } = await inputs(CONFIG_MAP, { loadBalancer: { vpcRange: undefined } });
     assert.deepEqual(Object.keys(data), ["client-max-body-size", "server-tokens", "worker-shutdown-timeout"]);
