@@ -28,9 +28,7 @@ export async function preflight(
     checkClusterOf(config, account, env, timeoutMs),
     needsAccount(config) && config.dns.zone === "lookup" ? checkZone(config.domain, account) : [],
     config.tls.enabled ? checkDelegation(config, timeoutMs) : [],
-  ]).catch((error) => {
-    throw error instanceof AccountError ? new ConfigurationError([error.violation]) : error;
-  });
+  ]).catch(asViolation);
   const violations = [...lossViolations(config, previous), ...(cluster?.violations ?? []), ...zone, ...delegation];
   if (violations.length > 0) throw new ConfigurationError(violations);
   return cluster?.plan;
@@ -67,7 +65,7 @@ interface ExistingCluster {
   status?: { state: string };
 }
 
-interface Vpc {
+export interface Vpc {
   name: string;
   region: string;
   ip_range: string;
@@ -143,15 +141,20 @@ function rangeViolations({ name, vpcCidr }: DigitalOceanClusterConfig, vpcs: Vpc
   if (free(vpcCidr)) return [];
   const path = ["cluster", "vpcCidr"];
   const [taken] = others.filter((vpc) => overlap(vpcCidr, vpc.ip_range));
-  const candidates = Array.from({ length: 200 }, (_, i) => `10.${10 + i}.0.0/20`);
   return [
     {
       key: keyName(path),
       given: `${show(vpcCidr)}, which overlaps with ${taken?.ip_range} of the VPC ${taken?.name}`,
       allowed: "a range that no other VPC of the account has",
-      command: setCommand(path, candidates.find(free) ?? "<range>"),
+      command: setCommand(path, freeRange(others) ?? "<range>"),
     },
   ];
+}
+
+/** A range for a new VPC, which no other one of the account overlaps. */
+export function freeRange(others: Vpc[]): string | undefined {
+  const candidates = Array.from({ length: 200 }, (_, i) => `10.${10 + i}.0.0/20`);
+  return candidates.find((range) => others.every((vpc) => !overlap(range, vpc.ip_range)));
 }
 
 function haViolation(): Violation {
@@ -286,6 +289,11 @@ class AccountError extends Error {
   constructor(readonly violation: Violation) {
     super(violation.given);
   }
+}
+
+/** @throws what keeps the account from answering as a `ConfigurationError`, anything else as it is */
+export function asViolation(error: unknown): never {
+  throw error instanceof AccountError ? new ConfigurationError([error.violation]) : error;
 }
 
 /** Reads DigitalOcean's API. The two variables are those that DigitalOcean's own provider reads. */

@@ -25,6 +25,7 @@ npm start -- --real             the same with real processes behind its Elastics
 npm run local -- <arguments>    any pulumi command on it: preview, refresh, stack output, destroy …
 npm run kubectl -- <arguments>  kubectl on its cluster
 npm run examples [-- <name> …]  the stacks under examples/ on it: up, checked, and down again (--keep: not down)
+npm run init                    the settings of a first stack, asked for or from flags (--help), checked and written
 npm run preview -- dev|prod     preview that stack offline, against a simulated account
 npm run cost -- <stack>         what it costs a month, by its settings
 npm run graph -- <stack>        its resources as a picture (--preview: as it would be)
