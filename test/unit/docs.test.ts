@@ -144,6 +144,14 @@ const PARSERS: Record<string, string> = {
 describe("the documentation", () => {
   const { scripts } = JSON.parse(read("package.json")) as { scripts: Record<string, string> };
 
+  it("must be found from the README's first screen", () => {
+    const screen = read("README.md").split("<!-- graph")[0] ?? "";
+    assert.deepEqual(
+      PAGES.filter((page) => page.startsWith("docs/") && !screen.includes(`(${page})`)),
+      [],
+    );
+  });
+
   for (const page of PAGES) {
     describe(page, () => {
       const text = read(page);

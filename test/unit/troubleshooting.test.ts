@@ -60,10 +60,12 @@ function textsOf(file: string): Text[] {
   const found: Text[] = [];
   const visit = (node: ts.Node, isError: boolean): void => {
     const text = textOf(node);
-    if (text === undefined)
-      return ts.forEachChild(node, (child) =>
+    if (text === undefined) {
+      ts.forEachChild(node, (child) =>
         visit(child, (isError && isThrough(node, child)) || isMessage(node, child, JUDGES.test(file))),
       );
+      return;
+    }
     const line = source.getLineAndCharacterOfPosition(node.getStart()).line + 1;
     found.push({ at: `${file}:${line}`, text: text.replaceAll(/\s+/g, " "), isError });
     for (const hole of holesOf(node)) visit(hole, false);
