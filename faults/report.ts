@@ -112,7 +112,7 @@ function interruptions(faults: Fault[]): string {
     by("during", ({ during }) => during),
     by("in the gap of", (fault) => (fault.withinGap ? kindOf(fault.point) : "(outside)")),
     "One series again, or all of its run without the last two options (what is chosen is the same, to the millisecond it is not):",
-    `\`\`\`sh\n${runs.map((run) => `npm run faults -- --only interruptions ${run} --from <series> --count 1`).join("\n")}\n\`\`\``,
+    `<!-- not run: minutes long; test/local/faults.test.ts runs a short series by the same function -->\n\`\`\`sh\n${runs.map((run) => `npm run faults -- --only interruptions ${run} --from <series> --count 1`).join("\n")}\n\`\`\``,
     `<details><summary>Every fault</summary>\n\n${table(["seed, series", "during", "killed", "after", "gap", "converged", "last run, s"], rows)}\n\n</details>`,
   ].join("\n\n");
 }

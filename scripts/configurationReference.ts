@@ -11,6 +11,7 @@ const INTRODUCTION = `# Configuration
 Every key of a stack, from the schema in \`config.ts\` (\`npm run docs\` writes this page anew). A stack's values stand in
 \`Pulumi.<stack>.yaml\`; set one with
 
+<!-- not run: shows the form; test/unit/config.test.ts holds what the commands set -->
 \`\`\`sh
 pulumi config set --path '${PROJECT}:cluster.region' fra1 --stack dev
 pulumi config set --secret ${PROJECT}:registryPassword --stack dev
