@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import Module, { createRequire } from "node:module";
 import { join, sep } from "node:path";
 import { execa } from "execa";
@@ -28,7 +28,8 @@ export async function obtainSdk(): Promise<string> {
     if (result.failed) throw new ToolError(`AWS's SDK can't be installed: ${result.all?.trim().split("\n").at(-1)}`);
     writeFileSync(complete, "");
   }
-  return join(directory, "node_modules");
+  // As Node.js names what it loads, also where the cache is reached through a link.
+  return realpathSync(join(directory, "node_modules"));
 }
 
 type Resolve = (request: string, parent: { filename?: string } | undefined, ...rest: unknown[]) => string;
