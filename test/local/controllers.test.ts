@@ -824,7 +824,7 @@ describe("in-cluster controllers", function () {
         maxBodySize: "8m",
         stickySession: { cookie: "pod", expires: "1h" },
         basicAuth: { secretName: "users", realm: "Shop" },
-        defaultBackend: shop,
+        defaultBackend: { ...shop, serviceName: "front" },
         tls: { secretName: "certificate" },
         expose: "NodePort",
       };
