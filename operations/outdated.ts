@@ -20,7 +20,7 @@ export interface Outdated {
 
 /** Where versions are told. */
 export interface Sources {
-  /** Of npm, such as `https://registry.npmjs.org`. */
+  /** Address of npm's registry. */
   npm: string;
   /** @default `https://hub.docker.com` */
   dockerHub: string;
