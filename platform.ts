@@ -2,7 +2,7 @@ import type * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
 import { clusterProvider } from "./components/clusterProvider";
-import { show, UserError } from "./violations";
+import { describe, FULL_NAME, show, UserError } from "./violations";
 
 /** The release of hobnob-platform that brought each version of the contract. */
 export const releases = { 1: "0.1.0", 2: "0.2.0" } as const;
@@ -134,8 +134,6 @@ export type OutputName = keyof PlatformOutputs;
 
 export const outputMeta = (name: OutputName): OutputMeta => contract.shape[name].meta() as unknown as OutputMeta;
 
-const FULL_NAME = /^[^/\s]+\/[^/\s]+\/[^/\s]+$/;
-
 /** A platform stack as another stack sees it: `new Platform("acme/hobnob/prod")`. */
 export class Platform {
   private readonly stack: pulumi.StackReference;
@@ -209,10 +207,9 @@ export class Platform {
     return `npm run stack -- ${this.stackName.split("/").at(-1)} up`;
   }
 
-  private broken(name: OutputName, { given, allowed, command }: Record<"given" | "allowed" | "command", string>) {
+  private broken(key: OutputName, told: Record<"given" | "allowed" | "command", string>) {
     return new UserError(
-      `The stack ${pulumi.getStack()} stands on an output that the platform stack ${this.stackName} does not have:\n\n` +
-        `  ${name}\n    given:   ${given}\n    allowed: ${allowed}\n    command: ${command}\n`,
+      `The stack ${pulumi.getStack()} stands on an output that the platform stack ${this.stackName} does not have:\n${describe({ key, ...told })}`,
     );
   }
 }

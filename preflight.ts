@@ -7,7 +7,7 @@ import { NAME_SERVERS } from "./components/dns";
 import { type AwsClusterConfig, type Config, type DigitalOceanClusterConfig, overlap } from "./config";
 import { needsAccount } from "./configRules";
 import { askAws, zoneViolations } from "./preflightAws";
-import { lossViolations, readPreviousRun } from "./previousRun";
+import { lossViolations, type PreviousRun, readPreviousRun } from "./previousRun";
 import { ConfigurationError, keyName, setCommand, show, type Violation } from "./violations";
 
 /**
@@ -23,9 +23,10 @@ export async function preflight(
   timeoutMs = 10_000,
 ): Promise<VersionPlan | undefined> {
   const account = new Account(env, timeoutMs);
+  const previousRun = readPreviousRun();
   const [previous, cluster, zone, delegation] = await Promise.all([
-    readPreviousRun(),
-    checkClusterOf(config, account, env, timeoutMs),
+    previousRun,
+    checkClusterOf(config, account, previousRun, env, timeoutMs),
     needsAccount(config) && config.dns.zone === "lookup" ? checkZone(config.domain, account) : [],
     config.tls.enabled ? checkDelegation(config, timeoutMs) : [],
   ]).catch(asViolation);
@@ -34,12 +35,18 @@ export async function preflight(
   return cluster?.plan;
 }
 
-function checkClusterOf(config: Config, account: Account, env: NodeJS.ProcessEnv, timeoutMs: number) {
+function checkClusterOf(
+  config: Config,
+  account: Account,
+  previousRun: Promise<PreviousRun>,
+  env: NodeJS.ProcessEnv,
+  timeoutMs: number,
+) {
   const { cluster } = config;
   if (cluster.provider === "existing") return undefined;
   return cluster.provider === "aws"
     ? checkAwsCluster(config, cluster, env, timeoutMs)
-    : checkCluster(config, cluster, account);
+    : checkCluster(config, cluster, account, previousRun);
 }
 
 async function checkAwsCluster(config: Config, cluster: AwsClusterConfig, env: NodeJS.ProcessEnv, timeoutMs: number) {
@@ -72,18 +79,24 @@ export interface Vpc {
   default: boolean;
 }
 
-async function checkCluster(config: Config, cluster: DigitalOceanClusterConfig, account: Account) {
+async function checkCluster(
+  config: Config,
+  cluster: DigitalOceanClusterConfig,
+  account: Account,
+  previousRun: Promise<PreviousRun>,
+) {
   const pools = Object.entries(cluster.workerPools).map(([name, { size }]) => ({
     path: ["cluster", "workerPools", name, "size"],
     size,
   }));
   const wanted = [{ path: ["cluster", "systemPool", "size"], size: cluster.systemPool.size }, ...pools];
-  const [{ options }, clusters, vpcs, zoneExists, sizes] = await Promise.all([
+  const [{ options }, clusters, vpcs, zoneExists, sizes, { begun }] = await Promise.all([
     account.get<{ options: Options }>("/v2/kubernetes/options"),
     account.list<ExistingCluster>("/v2/kubernetes/clusters", "kubernetes_clusters"),
     account.list<Vpc>("/v2/vpcs", "vpcs"),
     config.dns.zone === "create" && account.has(`/v2/domains/${config.domain}`),
     wanted.every(({ size }) => sizeFromSlug(size)) ? {} : sizesOf(account),
+    previousRun,
   ]);
   const offered = options.versions.map(({ slug }) => slug);
   const own = clusters.find(({ name }) => name === cluster.name);
@@ -91,15 +104,13 @@ async function checkCluster(config: Config, cluster: DigitalOceanClusterConfig, 
   const known = options.sizes.map(({ slug }) => slug);
   const unknown = wanted.filter(({ size }) => !known.includes(size));
   const regions = options.regions.map(({ slug }) => slug);
-  // The VPC is made before the cluster, so it also tells a stack that is half made from one that was taken down.
-  const isNew = own === undefined && vpcs.every(({ name }) => name !== cluster.name);
   return {
     plan: isViolation(plan) ? undefined : plan,
     violations: [
       ...regionViolations(cluster.region, regions),
       ...(regions.includes(cluster.region) ? defaultVpcViolations(cluster.region, vpcs) : []),
       ...rangeViolations(cluster, vpcs),
-      ...(isNew && zoneExists ? [zoneViolation(config.domain)] : []),
+      ...(!begun && zoneExists ? [zoneViolation(config.domain)] : []),
       ...(isViolation(plan) ? [plan] : []),
       ...(own?.ha && !cluster.ha ? [haViolation()] : []),
       ...unknown.map(({ path, size }) => sizeViolation(path, size, known)),

@@ -22,6 +22,8 @@ export interface PreviousRun {
   elasticsearchImage?: string;
   protect?: boolean;
   deleteZone?: boolean;
+  /** Whether it made anything at all: what it made first may be there although it ended before the cluster. */
+  begun?: boolean;
   /** Images of the API with which a run ended well, the newest first. */
   images?: string[];
 }
@@ -51,6 +53,7 @@ export function fromState(state: Record<string, { outputs?: Outputs }>): Previou
   const disk = outputsOf("hobnob:platform:Elasticsearch$kubernetes:core/v1:PersistentVolumeClaimPatch");
   const { protect, deleteZone, images, formerImages = [] } = outputsOf("hobnob:platform:Protection") ?? {};
   return {
+    begun: Object.keys(state).some((urn) => !urn.includes("::pulumi:pulumi:Stack::")),
     cluster: cluster && { name: cluster.name, region: cluster.region, size: cluster.nodePool?.size, vpcCidr },
     aws: eks && { name: eks.name, region: eks.region, vpcCidr: awsCidr },
     context: outputsOf("hobnob:platform:ExistingCluster$pulumi:providers:kubernetes")?.clusterIdentifier,

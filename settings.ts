@@ -2,6 +2,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
 import {
   ConfigurationError,
+  FULL_NAME,
   isSetAsSecret,
   keyName,
   removeCommand,
@@ -27,8 +28,8 @@ export interface Broken<Key extends string> {
 export const secret = () => z.custom<pulumi.Output<string>>(pulumi.Output.isInstance, SECRET).meta({ secret: true });
 const SECRET = "a secret";
 
-const FULL_NAME = "the full name of a platform stack: <organization>/<project>/<stack>, such as acme/hobnob/prod";
-const always = { platform: z.string(FULL_NAME).regex(/^[^/\s]+\/[^/\s]+\/[^/\s]+$/, FULL_NAME) };
+const NAMES = "the full name of a platform stack: <organization>/<project>/<stack>, such as acme/hobnob/prod";
+const always = { platform: z.string(NAMES).regex(FULL_NAME, NAMES) };
 type Always = Of<typeof always>;
 
 /**

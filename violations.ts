@@ -40,8 +40,12 @@ export class ConfigurationError extends UserError {
   }
 }
 
-const describe = ({ key, given, allowed, command }: Violation) =>
-  `\n  ${key}\n    given:   ${given}\n    allowed: ${allowed}\n    command: ${command}\n`;
+/** A violation as it is told, of a key or of a component's arg; for an arg no command helps. */
+export const describe = ({ key, given, allowed, command }: Omit<Violation, "command"> & { command?: string }) =>
+  `\n  ${key}\n    given:   ${given}\n    allowed: ${allowed}\n${command === undefined ? "" : `    command: ${command}\n`}`;
+
+/** A stack's full name: organization, project and stack. */
+export const FULL_NAME = /^[^/\s]+\/[^/\s]+\/[^/\s]+$/;
 
 /** Where a key is: its section, then what is below. */
 export type Path = readonly PropertyKey[];

@@ -1,6 +1,9 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 
+/** On the nodes of every worker pool: the one label that selects them all, whatever pools are added or renamed. */
+export const WORKER_LABELS = { "hobnob/workloads": "true" };
+
 /** How a cluster is reached and told from others, for its whole life. */
 export interface ClusterAccess {
   /** Secret; without a token that dies. */

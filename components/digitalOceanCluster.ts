@@ -4,7 +4,7 @@ import type * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { checkArgs, type DigitalOceanClusterConfig } from "../config";
 import type { Cluster, VersionPlan } from "./cluster";
-import { clusterProvider, kubeconfigBy } from "./clusterProvider";
+import { clusterProvider, kubeconfigBy, WORKER_LABELS } from "./clusterProvider";
 
 /** The keys of `hobnob:cluster`, which `config.ts` describes, with their defaults filled in. */
 export interface DigitalOceanClusterArgs extends Omit<DigitalOceanClusterConfig, "provider"> {
@@ -12,9 +12,6 @@ export interface DigitalOceanClusterArgs extends Omit<DigitalOceanClusterConfig,
 }
 
 type Pool = Pick<DigitalOceanClusterConfig["systemPool"], "size" | "count" | "minCount" | "maxCount">;
-
-/** On the nodes of every worker pool: the one label that selects them all, whatever pools are added or renamed. */
-const WORKER_LABELS = { "hobnob/workloads": "true" };
 
 /** A managed cluster in its own VPC, and the pools that its workloads run on. */
 export class DigitalOceanCluster extends pulumi.ComponentResource implements Cluster {

@@ -2,7 +2,7 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
 import { parseQuantity } from "../capacity";
-import { show, UserError } from "../violations";
+import { describe, show, UserError } from "../violations";
 import { TO_DNS } from "./namespace";
 import { hardened } from "./podSpec";
 
@@ -170,9 +170,7 @@ export interface Refusal {
 /** @throws RunError that names every arg that cannot be; Pulumi prints its message alone */
 export function refuse(kind: string, name: string, refusals: Refusal[]): void {
   if (refusals.length === 0) return;
-  const told = refusals.map(
-    ({ arg, given, allowed }) => `\n  ${arg}\n    given:   ${given}\n    allowed: ${allowed}\n`,
-  );
+  const told = refusals.map(({ arg, given, allowed }) => describe({ key: arg, given, allowed }));
   const count = refusals.length === 1 ? "an arg that cannot be" : `${refusals.length} args that cannot be`;
   throw new UserError(`The ${kind} "${name}" has ${count}:\n${told.join("")}`);
 }

@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { isDnsName } from "../config";
-import { show, UserError } from "../violations";
+import { describe, show, UserError } from "../violations";
 import type { Backend, Canary, RoutePath, RoutesArgs } from "./routes";
 
 interface ArgViolation {
@@ -26,9 +26,7 @@ export type JudgedArgs = Omit<RoutesArgs, keyof KnownArgs> & KnownArgs;
 export function refuse(name: string, violations: ArgViolation[]): void {
   if (violations.length === 0) return;
   const count = violations.length === 1 ? "1 violation" : `${violations.length} violations`;
-  const list = violations.map(
-    ({ arg, given, allowed }) => `\n  ${arg}\n    given:   ${show(given)}\n    allowed: ${allowed}\n`,
-  );
+  const list = violations.map(({ arg, given, allowed }) => describe({ key: arg, given: show(given), allowed }));
   throw new UserError(`The args of the routes ${show(name)} have ${count}:\n${list.join("")}`);
 }
 

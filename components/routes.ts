@@ -62,7 +62,7 @@ export interface IngressClassArgs {
    * label. Empty where there is no such certificate: then any host is served, over plain HTTP or own `tls`.
    */
   coveredHosts: pulumi.Input<string[]>;
-  /** Without a balancer an Ingress gets no address. @default LoadBalancer */
+  /** With a balancer NGINX ends no TLS; with HostPort each pod has a rate limit of its own. @default LoadBalancer */
   expose?: pulumi.Input<IngressControllerArgs["expose"]>;
   /** Whether the controller serves VirtualServers. @default false */
   customResources?: pulumi.Input<boolean>;
@@ -207,7 +207,7 @@ function annotations(args: RoutesArgs): Record<string, pulumi.Input<string>> {
       "nginx.org/limit-req-zone-size": "10m",
       "nginx.org/limit-req-reject-code": "429",
       // Divided by the ready pods behind the controller's Service: without one each pod has the whole limit.
-      ...flagUnless(expose, "HostPort", "nginx.org/limit-req-scale"),
+      ...dividedLimit(expose),
     }),
     ...(tls && { "nginx.org/ssl-redirect": String(redirectToHttps ?? true) }),
     // Of what the balancer says of the request, as it ends TLS.
@@ -222,12 +222,12 @@ function annotations(args: RoutesArgs): Record<string, pulumi.Input<string>> {
   };
 }
 
-type Expose = IngressControllerArgs["expose"];
-
-/** An annotation that is there unless the class is exposed so; where that is not known yet, it says true or false. */
-function flagUnless(expose: pulumi.Input<Expose>, not: Expose, annotation: string) {
-  if (typeof expose !== "string") return { [annotation]: pulumi.output(expose).apply((is) => String(is !== not)) };
-  return expose === not ? {} : { [annotation]: "true" };
+/** Where it is not known yet how the class is exposed, the annotation says true or false. */
+function dividedLimit(expose: pulumi.Input<IngressControllerArgs["expose"]>): Record<string, pulumi.Input<string>> {
+  const annotation = "nginx.org/limit-req-scale";
+  if (typeof expose !== "string")
+    return { [annotation]: pulumi.output(expose).apply((is) => String(is !== "HostPort")) };
+  return expose === "HostPort" ? {} : { [annotation]: "true" };
 }
 
 /** By Service: a second one of the same Service would take the place of the first. */

@@ -1,8 +1,10 @@
 /** What a workflow needs besides the commands of a terminal; another CI may call it as well. */
+
 import { execFileSync } from "node:child_process";
 import { appendFileSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "yaml";
+import { runCommand } from "./command";
 import { repositoryOf, upsertComment, upsertIssue } from "./github";
 import { markerOf } from "./previewComment";
 import { releaseIn } from "./release";
@@ -55,12 +57,4 @@ function image(stack: string): number {
   return 0;
 }
 
-main(process.argv.slice(2)).then(
-  (code) => {
-    process.exitCode = code;
-  },
-  (error: Error) => {
-    console.error(error.message);
-    process.exitCode = 1;
-  },
-);
+runCommand(main);

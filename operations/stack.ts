@@ -1,8 +1,10 @@
 /** `npm run stack -- <stack> <pulumi command> [flags]`: the command, after what an earlier run left has been resolved. */
+
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
 import { parse } from "yaml";
+import { runCommand } from "./command";
 import { releaseDeadLock } from "./lock";
 import { engineSettings, type Runner, recover } from "./recovery";
 import { adviceAfterFailure, releaseIn } from "./release";
@@ -43,12 +45,4 @@ async function main([stack, command, ...flags]: string[]): Promise<number> {
   return exitCode;
 }
 
-main(process.argv.slice(2)).then(
-  (code) => {
-    process.exitCode = code;
-  },
-  (error: Error) => {
-    console.error(error.message);
-    process.exitCode = 1;
-  },
-);
+runCommand(main);

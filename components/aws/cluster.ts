@@ -6,16 +6,13 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { type AwsClusterConfig, checkArgs } from "../../config";
 import type { Cluster, ImageRegistry, VersionPlan } from "../cluster";
-import { clusterProvider, kubeconfigBy } from "../clusterProvider";
+import { clusterProvider, kubeconfigBy, WORKER_LABELS } from "../clusterProvider";
 import { createNetwork } from "./network";
 
 /** The keys of `hobnob:cluster` with `provider: aws`, which `config.ts` describes, with their defaults filled in. */
 interface AwsClusterArgs extends Omit<AwsClusterConfig, "provider"> {
   versionPlan: VersionPlan;
 }
-
-/** On the nodes of every worker pool: the one label that selects them all, whatever pools are added or renamed. */
-const WORKER_LABELS = { "hobnob/workloads": "true" };
 
 /** Chosen, so that the DNS has the address which the namespaces' policies open. */
 const SERVICE_RANGE = "172.20.0.0/16";

@@ -157,7 +157,10 @@ describe("sample API, whatever it is sent", function () {
       if (answer.status === 204 && method === "DELETE")
         users.delete([...users.keys()][(one.known ?? 0) % users.size] ?? "");
     });
-    await fc.assert(property, { numRuns: RUNS, interruptAfterTimeLimit: 480_000 });
+    const tooLarge = { method: "POST", path: "/users", headers: { "content-type": "application/json" } };
+    // Chance alone sends too rarely what this answer is for.
+    const examples: [Case][] = [[{ ...tooLarge, body: JSON.stringify({ name: "x".repeat(20_000) }) }]];
+    await fc.assert(property, { numRuns: RUNS, examples, interruptAfterTimeLimit: 480_000 });
     assert.equal(routes.size, operations.length, `never reached: ${[...routes]}`);
     for (const status of [200, 201, 204, 400, 401, 404, 413, 415])
       assert.ok(statuses[status], `never answered ${status}: ${JSON.stringify(statuses)}`);

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
-import * as pulumi from "@pulumi/pulumi";
 import { Api, type ApiArgs } from "../../components/api";
 import { TO_DNS } from "../../components/namespace";
-import { type Captured, capture, edges, find, ofType } from "./graph";
+import { type Captured, capture, edges, find, ofType, Pool } from "./graph";
 
 const COMPONENT = "hobnob:platform:Api";
 const DEPLOYMENT = "kubernetes:apps/v1:Deployment";
@@ -14,12 +13,6 @@ const AUTOSCALER = "kubernetes:autoscaling/v2:HorizontalPodAutoscaler";
 const IMAGE = `docker.io/acme/hobnob-backend@sha256:${"a".repeat(64)}`;
 const LABELS = { "app.kubernetes.io/name": "backend" };
 const METADATA = { name: "backend", namespace: "hobnob", labels: LABELS };
-
-class Pool extends pulumi.CustomResource {
-  constructor(name: string) {
-    super("test:index:Pool", name, {});
-  }
-}
 
 let api: Api;
 

@@ -288,3 +288,10 @@ function divertUnhandledRejections(failures: unknown[]): () => void {
     for (const listener of usual) process.on("unhandledRejection", listener);
   };
 }
+
+/** A pool of machines, for what depends on some. */
+export class Pool extends pulumi.CustomResource {
+  constructor(name: string) {
+    super("test:index:Pool", name, {});
+  }
+}

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
-import * as pulumi from "@pulumi/pulumi";
 import { METRICS_SERVER_REQUESTS } from "../../capacity";
 import { MetricsServer, type MetricsServerArgs } from "../../components/metricsServer";
-import { type Captured, capture, edges, find, waitsFor } from "./graph";
+import { type Captured, capture, edges, find, Pool, waitsFor } from "./graph";
 
 const COMPONENT = "hobnob:platform:MetricsServer";
 const DEPLOYMENT = "kubernetes:apps/v1:Deployment";
@@ -17,12 +16,6 @@ const LABELS = { "k8s-app": "metrics-server" };
 const METADATA = { name: "metrics-server", namespace: "kube-system", labels: LABELS };
 const RBAC = "rbac.authorization.k8s.io";
 const SUBJECTS = [{ kind: "ServiceAccount", name: "metrics-server", namespace: "kube-system" }];
-
-class Pool extends pulumi.CustomResource {
-  constructor(name: string) {
-    super("test:index:Pool", name, {});
-  }
-}
 
 const deploy = (changes: Partial<MetricsServerArgs> = {}, preview = false): Promise<Captured[]> =>
   capture(() => void new MetricsServer("metrics", { spread: "hard", workers: [new Pool("workers")], ...changes }), {

@@ -5,6 +5,7 @@ import { fromState, lossViolations, type PreviousRun, versionLoss } from "../../
 import { config as cluster } from "./clusterConfig";
 
 const made: PreviousRun = {
+  begun: true,
   cluster: { name: "hobnob-dev", region: "fra1", size: "s-2vcpu-4gb", vpcCidr: "10.10.0.0/20" },
   zone: "example.com",
   className: "hobnob-block-storage",

@@ -3,7 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { Namespace, TO_DNS } from "../../components/namespace";
 import { Service, type ServiceArgs } from "../../components/service";
 import { violations } from "../../policy/policies";
-import { type Captured, capture, edges, find, ofType, unwrap } from "./graph";
+import { type Captured, capture, edges, find, ofType, Pool, unwrap } from "./graph";
 
 const COMPONENT = "hobnob:platform:Service";
 const DEPLOYMENT = "kubernetes:apps/v1:Deployment";
@@ -29,12 +29,6 @@ const base: ServiceArgs = {
   cpu: "50m",
   ports: [{ name: "http", port: 80, targetPort: 8080 }],
 };
-
-class Pool extends pulumi.CustomResource {
-  constructor(name: string) {
-    super("test:index:Pool", name, {});
-  }
-}
 
 let service: Service;
 

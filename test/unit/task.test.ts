@@ -3,7 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { Namespace } from "../../components/namespace";
 import { Task, type TaskArgs } from "../../components/task";
 import { violations } from "../../policy/policies";
-import { type Captured, capture, edges, find, unwrap } from "./graph";
+import { type Captured, capture, edges, find, Pool, unwrap } from "./graph";
 
 const COMPONENT = "hobnob:platform:Task";
 const JOB = "kubernetes:batch/v1:Job";
@@ -16,12 +16,6 @@ const IMAGE = `registry.test/import@sha256:${"a".repeat(64)}`;
 const LABELS = { "app.kubernetes.io/name": "import" };
 const base: TaskArgs = { namespace: "shops", image: IMAGE, memory: "64Mi", cpu: "50m" };
 const nightly = { schedule: "0 3 * * *" };
-
-class Pool extends pulumi.CustomResource {
-  constructor(name: string) {
-    super("test:index:Pool", name, {});
-  }
-}
 
 let task: Task;
 
