@@ -42,6 +42,7 @@ npm run restore -- <stack>      list its Elasticsearch snapshots; with one's nam
 npm stop                        stop every process, keep the state
 npm run reset                   back to nothing
 npm test                        checks, unit tests, tests on the embedded platform
+npm run bench [-- <name> …]     the benchmarks, side by side with what would be used instead
 npm run check                   types, lint, format, dead code
 `;
 
@@ -68,6 +69,7 @@ const commands: Record<string, (args: string[]) => Promise<number>> = {
   promote: (args) => promoteTo(args, local),
   restore: (args) => restoreFor(args, local),
   examples: (args) => runExamples(args, { isInterrupted: () => interrupted, reset }),
+  bench: async (args) => (await import("../bench/main")).runBenches(args),
   test: runTests,
   help: async () => {
     console.log(help);
