@@ -4,12 +4,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { UserError } from "../violations";
+import fromNothing from "./fromNothing";
 import { type Bench, machine } from "./harness";
+import oneChange from "./oneChange";
 import { writeReadme } from "./readme";
 import { type Result, readResult, regressions, tableOf, writeResult } from "./results";
 
 /** In the order of the README. */
-export const benches: Bench[] = [];
+export const benches: Bench[] = [fromNothing, oneChange];
 
 const help = `npm run bench [-- <name> …] [--repetitions <n>] [--check] [--keep]
 

@@ -1,0 +1,163 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { execa } from "execa";
+import { stringify } from "yaml";
+import type { Project } from "../local/engine";
+import { type Origin, obtain } from "../local/tools";
+import { isObject, type StateResource } from "../operations/state";
+import { Embedded, STACK, UP } from "./embedded";
+import { alternate, type Bench, type Case, type Context, type Goal, ratio, timed, type Variant } from "./harness";
+
+/** How many services stand beside the platform in one program. */
+const SIZES = [
+  { services: 0, name: "the platform's objects", atMost: 1.5 },
+  { services: 12, name: "with 12 services", atMost: 1 },
+  { services: 50, name: "with 50 services", atMost: 1 },
+];
+
+const HELM: Origin = {
+  range: "4.3.1",
+  versionArguments: ["version", "--short"],
+  module: {
+    directory: join(__dirname, "tools", "helm"),
+    stamp: { "helm.sh/helm/v4/internal/version.version": "v4.3.1" },
+    seconds: 150,
+    megabytes: 1500,
+  },
+  package: "helm.sh/helm/v4/cmd/helm",
+  version: "4.3.1",
+};
+
+const bench: Bench = {
+  name: "fromNothing",
+  title: "From nothing: the platform's Kubernetes objects on a cluster that is there",
+  minutes: 12,
+  async run(context) {
+    const { helm } = await obtain({ helm: HELM }, ["helm"]);
+    const embedded = await Embedded.start();
+    try {
+      const cases: Case[] = [];
+      const goals: Goal[] = [];
+      for (const { services, name, atMost } of SIZES) {
+        const size = await Size.of(services, embedded, context);
+        const title = `${name} (${size.objects.length})`;
+        context.say(title);
+        const variants = await alternate(size.variants(helm.path), context);
+        cases.push({ case: title, variants });
+        goals.push({ goal: `a. ${name}: hobnob ÷ kubectl`, value: ratio(variants.hobnob, variants.kubectl), atMost });
+        goals.push({ goal: `a. ${name}: hobnob ÷ Helm`, value: ratio(variants.hobnob, variants.helm), atMost: 1 });
+      }
+      return {
+        cases,
+        goals,
+        notes: [
+          "hobnob: `pulumi up --yes --skip-preview` with the settings of `npm run stack`. kubectl: `kubectl apply` of the same objects, then `kubectl rollout status` of all workloads and `kubectl wait` for the balancer's address. Helm 4: `helm install --wait` of one chart of the same objects. All wait until every rollout is complete and the balancer has an address; the volumes of Elasticsearch are among it.",
+          "The simulated nodes start a pod at once, and the simulated account has no latency: what is left is what the commands themselves take. Removing everything between two runs is not timed.",
+        ],
+      };
+    } finally {
+      await embedded.stop();
+    }
+  },
+};
+export default bench;
+
+/** An object as YAML has it. */
+interface Manifest {
+  apiVersion: string;
+  kind: string;
+  metadata: { name: string; namespace?: string };
+  spec?: { type?: string };
+}
+
+/** One size of the platform, and its objects as files for the other tools. */
+class Size {
+  private constructor(
+    private readonly embedded: Embedded,
+    private readonly project: Project,
+    private readonly settings: Record<string, unknown>,
+    private readonly directory: string,
+    readonly objects: Manifest[],
+  ) {}
+
+  /** Brings it up once, untimed, to see what its objects are. */
+  static async of(services: number, embedded: Embedded, { scratch }: Context): Promise<Size> {
+    const project = embedded.project(services > 0 ? "platform" : undefined);
+    const settings = { ...embedded.settings, ...(services > 0 && { "bench:services": services }) };
+    await embedded.prepare(project, settings);
+    await embedded.pulumi(project, ...UP);
+    const exported = JSON.parse(await embedded.pulumi(project, "stack", "export", "--show-secrets"));
+    const objects = (exported.deployment.resources as StateResource[])
+      .filter((resource) => isObject(resource) && resource.type.startsWith("kubernetes:"))
+      .map(({ inputs }) => revealed(inputs) as Manifest);
+    const directory = join(scratch, `services-${services}`);
+    writeFiles(directory, objects);
+    const size = new Size(embedded, project, settings, directory, objects);
+    await size.clear();
+    return size;
+  }
+
+  variants(helm: string): Record<"hobnob" | "kubectl" | "helm", Variant> {
+    const options = { env: this.embedded.environment, cwd: this.directory };
+    const install = ["install", "platform", "chart", "--wait", "--timeout", "5m"];
+    const restore = () => this.clear();
+    return {
+      hobnob: {
+        prepare: () => this.embedded.prepare(this.project, this.settings),
+        run: () => timed("pulumi", [...UP, "--stack", STACK], this.embedded.options(this.project)),
+        restore,
+      },
+      kubectl: { run: () => timed("sh", ["-ec", this.#applyAndWait()], options), restore },
+      helm: { run: () => timed(helm, install, options), restore },
+    };
+  }
+
+  /** Both waits at once, so that neither costs the other's time. */
+  #applyAndWait(): string {
+    const balancers = this.objects.filter(({ kind, spec }) => kind === "Service" && spec?.type === "LoadBalancer");
+    const waits = balancers.map(
+      ({ metadata: { name, namespace } }) =>
+        `kubectl wait --for=jsonpath='{.status.loadBalancer.ingress}' --timeout=5m -n ${namespace} service/${name} & waits="$waits $!"`,
+    );
+    return [
+      "kubectl apply -f objects.yaml",
+      ...waits,
+      "kubectl rollout status -f workloads.yaml",
+      "for one in $waits; do wait $one; done",
+    ].join("\n");
+  }
+
+  /** Removes all objects, and what the stack knows of them. */
+  async clear(): Promise<void> {
+    const { embedded, project, directory } = this;
+    const kubectl = (...args: string[]) => execa("kubectl", args, { cwd: directory, env: embedded.environment });
+    await kubectl("delete", "-f", "objects.yaml", "--ignore-not-found", "--wait", "--timeout=3m");
+    await kubectl("delete", "persistentvolumes", "--all", "--wait=false");
+    await kubectl("delete", "secrets", "-n", "default", "-l", "owner=helm");
+    if (embedded.knows(project)) await embedded.pulumi(project, "stack", "rm", "--yes", "--force", "--preserve-config");
+  }
+}
+
+const WORKLOADS = /^(Deployment|StatefulSet|DaemonSet)$/;
+
+function writeFiles(directory: string, objects: Manifest[]): void {
+  const templates = join(directory, "chart", "templates");
+  mkdirSync(templates, { recursive: true });
+  const yaml = (some: Manifest[]) => some.map((object) => stringify(object)).join("---\n");
+  writeFileSync(join(directory, "objects.yaml"), yaml(objects));
+  writeFileSync(join(directory, "workloads.yaml"), yaml(objects.filter(({ kind }) => WORKLOADS.test(kind))));
+  writeFileSync(
+    join(directory, "chart", "Chart.yaml"),
+    stringify({ apiVersion: "v2", name: "platform", version: "1.0.0" }),
+  );
+  // What is in the objects must not be taken for a template.
+  writeFileSync(join(templates, "objects.yaml"), yaml(objects).replaceAll("{{", '{{ "{{" }}'));
+}
+
+/** Without the marks of secrets. */
+function revealed(value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map(revealed);
+  if ("plaintext" in value && Object.keys(value).length === 2) return revealed(JSON.parse(String(value.plaintext)));
+  return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, revealed(member)]));
+}
