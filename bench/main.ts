@@ -7,11 +7,12 @@ import { UserError } from "../violations";
 import fromNothing from "./fromNothing";
 import { type Bench, machine } from "./harness";
 import oneChange from "./oneChange";
+import programStart from "./programStart";
 import { writeReadme } from "./readme";
 import { type Result, readResult, regressions, tableOf, writeResult } from "./results";
 
 /** In the order of the README. */
-export const benches: Bench[] = [fromNothing, oneChange];
+export const benches: Bench[] = [fromNothing, oneChange, programStart];
 
 const help = `npm run bench [-- <name> …] [--repetitions <n>] [--check] [--keep]
 

@@ -5,7 +5,7 @@ import type { Options } from "execa";
 import { parse } from "yaml";
 import { secretKeys } from "../config";
 import { startAccount, stopDaemons } from "./daemons";
-import { engine, prepareProject, pulumi } from "./engine";
+import { type Engine, engine, prepareProject, pulumi } from "./engine";
 import { cloneDirectory } from "./paths";
 import { obtainTools } from "./tools";
 
@@ -25,7 +25,7 @@ type Preview = (args: string[], options?: Options) => ReturnType<typeof pulumi>;
 export async function withOfflinePreview<T>(
   stack: string,
   say: (line: string) => void,
-  use: (preview: Preview) => Promise<T>,
+  use: (preview: Preview, engine: Engine) => Promise<T>,
 ): Promise<T> {
   const settings = join(cloneDirectory, `Pulumi.${stack}.yaml`);
   if (!stack || !existsSync(settings)) {
@@ -43,9 +43,9 @@ export async function withOfflinePreview<T>(
     const standIns = secretStandIns(settings);
     say(`Stand-ins for secrets, which cannot be read here: ${Object.keys(standIns).join(", ") || "none"}\n`);
     await prepareProject(runner, stack, {}, standIns);
-    return await use((args, options) =>
-      pulumi(runner, ["preview", "--stack", stack, ...args], { reject: false, ...options }),
-    );
+    const preview: Preview = (args, options) =>
+      pulumi(runner, ["preview", "--stack", stack, ...args], { reject: false, ...options });
+    return await use(preview, runner);
   } finally {
     await stopDaemons();
     rmSync(temporary, { recursive: true, force: true });
