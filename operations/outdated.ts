@@ -1,4 +1,5 @@
 import { clean, compare, diff, major, valid } from "semver";
+import { anybody } from "./registryLogin";
 
 /** What the project pins. */
 export interface Pin {
@@ -22,8 +23,8 @@ export interface Outdated {
 export interface Sources {
   /** Address of npm's registry. */
   npm: string;
-  /** @default `https://hub.docker.com` */
-  dockerHub: string;
+  /** Address of an image's registry, by its server's name. */
+  registry(server: string): string;
   /** @default `https://api.digitalocean.com` */
   digitalOcean: string;
   /** Without one DigitalOcean is not asked. */
@@ -104,16 +105,16 @@ interface Source {
   versions(): Promise<string[]>;
 }
 
-function sourceOf({ kind, name, version }: Pin, { npm, dockerHub, digitalOcean, token }: Sources): Source {
+function sourceOf({ kind, name }: Pin, { npm, registry, digitalOcean, token }: Sources): Source {
   if (kind === "Kubernetes")
     return {
       name: "DigitalOcean's Kubernetes versions",
       async versions() {
         if (!token) throw new Error("DIGITALOCEAN_TOKEN is not set");
         const headers = { authorization: `Bearer ${token}` };
-        const { options } = (await ask(`${digitalOcean}/v2/kubernetes/options`, headers)) as {
-          options: { versions: { kubernetes_version: string }[] };
-        };
+        const { options } = await answerOf<{ options: { versions: { kubernetes_version: string }[] } }>(
+          await ask(`${digitalOcean}/v2/kubernetes/options`, headers),
+        );
         return options.versions.map((one) => one.kubernetes_version.split(".").slice(0, 2).join("."));
       },
     };
@@ -122,34 +123,45 @@ function sourceOf({ kind, name, version }: Pin, { npm, dockerHub, digitalOcean, 
       name: "npm's registry",
       async versions() {
         const headers = { accept: "application/vnd.npm.install-v1+json" };
-        const { "dist-tags": tags } = (await ask(`${npm.replace(/\/$/, "")}/${name.replace("/", "%2f")}`, headers)) as {
-          "dist-tags": { latest: string };
-        };
+        const { "dist-tags": tags } = await answerOf<{ "dist-tags": { latest: string } }>(
+          await ask(`${npm.replace(/\/$/, "")}/${name.replace("/", "%2f")}`, headers),
+        );
         return [tags.latest];
       },
     };
-  const [host = "", ...path] = name.split("/");
-  if (host !== "docker.io")
-    return {
-      name: host,
-      async versions() {
-        throw new Error(`no list of its tags is read without a login; ${version} of ${name} is left to the bot`);
-      },
-    };
-  return {
-    name: "Docker Hub",
-    async versions() {
-      const url = `${dockerHub}/v2/repositories/${path.join("/")}/tags?page_size=100&ordering=last_updated`;
-      const { results } = (await ask(url, {})) as { results: { name: string }[] };
-      return results.map((tag) => tag.name);
-    },
-  };
+  const [server = "", ...path] = name.split("/");
+  return { name: server, versions: () => tagsOf(registry(server), path.join("/")) };
 }
 
-async function ask(url: string, headers: Record<string, string>): Promise<unknown> {
-  const response = await fetch(url, { headers, signal: AbortSignal.timeout(15_000) });
+/**
+ * All tags of a repository that anybody may pull from.
+ * Source: https://distribution.github.io/distribution/spec/api/#listing-image-tags
+ */
+async function tagsOf(registry: string, repository: string): Promise<string[]> {
+  const tags: string[] = [];
+  let headers = {};
+  let next: string | undefined = `/v2/${repository}/tags/list?n=1000`;
+  while (next) {
+    const address = new URL(next, registry);
+    let response = await ask(address, headers);
+    if (response.status === 401) {
+      headers = await anybody(response, repository);
+      response = await ask(address, headers);
+    }
+    const link = /<([^>]+)>; *rel="?next/.exec(response.headers.get("link") ?? "");
+    tags.push(...((await answerOf<{ tags: string[] | null }>(response)).tags ?? []));
+    next = link?.[1];
+  }
+  return tags;
+}
+
+async function ask(address: string | URL, headers: Record<string, string>): Promise<Response> {
+  return fetch(address, { headers, signal: AbortSignal.timeout(15_000) });
+}
+
+async function answerOf<T>(response: Response): Promise<T> {
   if (!response.ok) throw new Error(`answered ${response.status}`);
-  return response.json();
+  return (await response.json()) as T;
 }
 
 /** One line each, by kind, and what could not be asked. */

@@ -35,12 +35,28 @@ export async function loginViolations(login: Login, url: string, timeoutMs = 10_
   // One that asks nobody.
   if (!challenge) return [];
   if (/^basic/i.test(challenge)) return judge(login, await ask(`${url}/v2/`, basic));
+  return judge(login, await ask(tokenAddress(challenge, `repository:${login.repository}:pull,push`), basic));
+}
+
+/** What the registry wants of whoever has no login. @param refused its answer 401 @throws where it lets nobody in without */
+export async function anybody(refused: Response, repository: string): Promise<{ authorization: string }> {
+  const challenge = refused.headers.get("www-authenticate") ?? "";
+  if (!/^bearer/i.test(challenge)) throw new Error("lets nobody in without a login");
+  const response = await fetch(tokenAddress(challenge, `repository:${repository}:pull`), {
+    signal: AbortSignal.timeout(10_000),
+  });
+  if (!response.ok) throw new Error(`answered ${response.status} to who has no login`);
+  const { token, access_token } = (await response.json()) as Token;
+  return { authorization: `Bearer ${token ?? access_token}` };
+}
+
+function tokenAddress(challenge: string, scope: string): URL {
   const { realm = "", service = "" } = Object.fromEntries(
     [...challenge.matchAll(/(\w+)="([^"]*)"/g)].map(([, name = "", value = ""]) => [name, value]),
   );
   const address = new URL(realm);
-  address.search = String(new URLSearchParams({ service, scope: `repository:${login.repository}:pull,push` }));
-  return judge(login, await ask(address, basic));
+  address.search = String(new URLSearchParams({ service, scope }));
+  return address;
 }
 
 async function judge(login: Login, response: Response): Promise<Violation[]> {

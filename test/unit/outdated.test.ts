@@ -17,16 +17,12 @@ const RECORDED: Record<string, object> = {
   "/@pulumi%2fkubernetes": { "dist-tags": { latest: "5.0.0", next: "6.0.0-alpha.1" } },
   "/zod": { "dist-tags": { latest: "4.6.7" } },
   "/tsx": { "dist-tags": { latest: "4.24.0" } },
-  "/v2/repositories/nginx/nginx-ingress/tags?page_size=100&ordering=last_updated": {
-    results: [
-      { name: "edge" },
-      { name: "5.5.4" },
-      { name: "5.6.0-alpine" },
-      { name: "5.5.5" },
-      { name: "5.10.0" },
-      { name: "4.0.1" },
-    ],
+  "/v2/nginx/nginx-ingress/tags/list?n=1000": {
+    tags: ["edge", "5.5.4", "5.6.0-alpine", "5.5.5", "4.0.1"],
   },
+  "/v2/nginx/nginx-ingress/tags/list?last=5.5.5&n=1000": { tags: ["5.10.0"] },
+  "/v2/elasticsearch/elasticsearch/tags/list?n=1000": { tags: ["9.5.3", "9.6.1", "10.0.0-SNAPSHOT"] },
+  "/token?service=registry&scope=repository%3Aelasticsearch%2Felasticsearch%3Apull": { token: "anybody" },
   "/v2/kubernetes/options": {
     options: {
       versions: [{ kubernetes_version: "1.37.1" }, { kubernetes_version: "1.36.3" }, { kubernetes_version: "1.35.8" }],
@@ -50,12 +46,17 @@ describe("what is outdated", () => {
 
   before(async () => {
     server = createServer((request, response) => {
-      const answer = RECORDED[request.url ?? ""];
-      response.writeHead(answer ? 200 : 404).end(JSON.stringify(answer ?? {}));
+      const { url: path = "", headers } = request;
+      const answer = RECORDED[path];
+      const refused = path.startsWith("/v2/elasticsearch/") && headers.authorization !== "Bearer anybody";
+      if (refused) response.setHeader("www-authenticate", `Bearer realm="${sources.npm}token",service="registry"`);
+      if (path.endsWith("nginx-ingress/tags/list?n=1000"))
+        response.setHeader("link", '</v2/nginx/nginx-ingress/tags/list?last=5.5.5&n=1000>; rel="next"');
+      response.writeHead(refused ? 401 : answer ? 200 : 404).end(JSON.stringify(answer ?? {}));
     }).listen(0, "127.0.0.1");
     await new Promise((resolve) => server.once("listening", resolve));
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    sources = { npm: `${url}/`, dockerHub: url, digitalOcean: url, token: "token" };
+    sources = { npm: `${url}/`, registry: () => url, digitalOcean: url, token: "token" };
   });
   after(() => server.close());
 
@@ -66,6 +67,7 @@ describe("what is outdated", () => {
       [
         ["cluster.version", "1.37", "high"],
         ["docker.io/nginx/nginx-ingress", "5.10.0", "low"],
+        ["docker.elastic.co/elasticsearch/elasticsearch", "9.6.1", "middle"],
         ["@pulumi/kubernetes", "5.0.0", "high"],
         ["tsx", "4.24.0", "low"],
       ],
@@ -73,15 +75,20 @@ describe("what is outdated", () => {
   });
 
   it("must name each source that could not be asked, and why, beside what the others told", async () => {
-    const none = { ...sources, token: undefined, dockerHub: "http://127.0.0.1:1" };
+    const none: Sources = {
+      ...sources,
+      token: undefined,
+      registry: (server) => (server === "docker.io" ? "http://127.0.0.1:1" : sources.registry(server)),
+    };
+    delete RECORDED["/token?service=registry&scope=repository%3Aelasticsearch%2Felasticsearch%3Apull"];
     const text = tellOutdated(await outdated([...PINS, { kind: "package", name: "gone", version: "1.0.0" }], none));
     assert.match(text, /^package tsx .* 4\.23\.15 → 4\.24\.0 {2}risk low$/m);
     assert.match(text, /^Not asked: DigitalOcean's Kubernetes versions: DIGITALOCEAN_TOKEN is not set$/m);
     assert.match(
       text,
-      /^Not asked: Docker Hub: connect ECONNREFUSED 127\.0\.0\.1:1$|^Not asked: Docker Hub: bad port$/m,
+      /^Not asked: docker\.io: connect ECONNREFUSED 127\.0\.0\.1:1$|^Not asked: docker\.io: bad port$/m,
     );
-    assert.match(text, /^Not asked: docker\.elastic\.co: no list of its tags/m);
+    assert.match(text, /^Not asked: docker\.elastic\.co: answered 404 to who has no login$/m);
     assert.match(text, /^Not asked: npm's registry: answered 404$/m);
   });
 
