@@ -48,7 +48,7 @@ export function riskOf({ kind, name, version }: Pin, to: string): string {
   const step = diff(from ?? "", target ?? "") ?? "patch";
   if (kind === "Kubernetes")
     return "high: one minor at a time, no way back; removed APIs: kubernetes.io/docs/reference/using-api/deprecation-guide";
-  if (name.endsWith("/elasticsearch"))
+  if (kind === "image" && name.endsWith("/elasticsearch"))
     return major(from ?? "") === major(target ?? "")
       ? "middle: nodes restart one by one, no way back on their disks; take a snapshot first"
       : "high: from the last minor of the major only, no way back; docs/operations.md, Elasticsearch: upgrade";

@@ -105,6 +105,7 @@ describe("what is outdated", () => {
     assert.match(risk("image", elasticsearch, "9.5.3", "10.0.0"), /^high: .*no way back/);
     assert.match(risk("Kubernetes", "cluster.version", "1.36", "1.37"), /^high: one minor at a time/);
     assert.match(risk("provider", "@pulumi/digitalocean", "4.80.1", "4.81.0"), /^middle: .*preview/);
+    assert.equal(risk("package", "@elastic/elasticsearch", "9.4.3", "9.5.1"), "low", "the client's disks are none");
     assert.match(risk("package", "knip", "6.44.2", "7.0.0"), /^high/);
     assert.match(risk("package", "a", "0.8.1", "0.9.0"), /^high: below 1\.0/);
     assert.equal(risk("package", "a", "1.8.1", "1.8.2"), "none known");
