@@ -135,7 +135,8 @@ export class Embedded {
   /** Ends all its processes, and removes what they kept. */
   async stop(): Promise<void> {
     await stopDaemons();
-    rmSync(this.directory, { recursive: true, force: true });
+    // What was cut off may still write.
+    rmSync(this.directory, { recursive: true, force: true, maxRetries: 20 });
     if (this.before === undefined) delete process.env.HOBNOB_LOCAL_STATE;
     else process.env.HOBNOB_LOCAL_STATE = this.before;
   }

@@ -456,7 +456,11 @@ function createService(
         ...metadata,
         name: NAME,
         labels,
-        annotations: balancer.annotations({ ...loadBalancer, name: ofClass(loadBalancer.name, className) }),
+        annotations: {
+          ...balancer.annotations({ ...loadBalancer, name: ofClass(loadBalancer.name, className) }),
+          // The pods are the Deployment's to tell: the provider would wait 10 s more for them.
+          "pulumi.com/waitFor": "jsonpath={.status.loadBalancer.ingress[0]}",
+        },
       },
       spec: {
         type: "LoadBalancer",

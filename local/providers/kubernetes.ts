@@ -1,5 +1,13 @@
 import { version } from "@pulumi/kubernetes/package.json";
-import { AwaitError, type AwaitOptions, awaitGone, awaitReady, checkReady, systemClock } from "./kubernetes/await";
+import {
+  AwaitError,
+  type AwaitOptions,
+  awaitGone,
+  awaitReady,
+  checkReady,
+  systemClock,
+  waitedField,
+} from "./kubernetes/await";
 import {
   ApiError,
   activeCluster,
@@ -308,11 +316,7 @@ class KubernetesProvider implements Provider {
       return { inputs: oldInputs ?? request.inputs };
     }
     const inputs = toObject({ ...kindOfType(type), ...request.inputs });
-    if (inputs.metadata.annotations?.["pulumi.com/waitFor"]) {
-      throw new Error(
-        "pulumi.com/waitFor needs the official kubernetes plugin: the simulated provider would not wait for it",
-      );
-    }
+    waitedField(inputs);
     if (isPatch(type) && !inputs.metadata.name) throw new Error("patch resources require the .metadata.name field");
     this.#nameObject(inputs, request);
     const namespace = inputs.metadata.namespace;

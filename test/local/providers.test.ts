@@ -245,6 +245,26 @@ describe("waiting for a simulated Kubernetes object", () => {
     assert.equal((await scene.wait(scene.put(service(selecting, { metadata })))).ended, true);
   });
 
+  it("must wait for the field that pulumi.com/waitFor names, and for nothing else", async () => {
+    const scene = new Scene();
+    const metadata = { annotations: { "pulumi.com/waitFor": "jsonpath={.status.loadBalancer.ingress[0]}" } };
+    const spec = { ...selecting, type: "LoadBalancer" };
+    const wait = await scene.wait(scene.put(service(spec, { metadata, status: { loadBalancer: {} } })));
+    await scene.pass(60);
+    assert.equal(wait.ended, false);
+    scene.put(service(spec, { metadata, ...address }));
+    await setImmediate();
+    assert.deepEqual(wait, { ended: true, error: undefined });
+  });
+
+  it("must say which field is missing when the time is up", async () => {
+    const scene = new Scene();
+    const metadata = { annotations: { "pulumi.com/waitFor": "jsonpath={.status.phase}" } };
+    const wait = await scene.wait(scene.put({ apiVersion: "v1", kind: "ConfigMap", metadata }), 5);
+    await scene.pass(5);
+    assert.deepEqual(wait.error?.reasons, ["{.status.phase} selected nothing"]);
+  });
+
   it("must not take a LoadBalancer without an address", async () => {
     const scene = new Scene();
     const spec = { ...selecting, type: "LoadBalancer" };
@@ -436,8 +456,15 @@ describe("the simulated kubernetes plugin", function () {
   it("must refuse what it does not simulate", async () => {
     await assert.rejects(plugin.check("kubernetes:helm.sh/v3:Release", {}), /needs the official kubernetes plugin/);
     await assert.rejects(plugin.check("kubernetes:yaml:ConfigFile", {}), /needs the official kubernetes plugin/);
-    const waiting = { metadata: { annotations: { "pulumi.com/waitFor": "condition=Ready" } } };
-    await assert.rejects(plugin.check(types.configMap, waiting), /needs the official kubernetes plugin/);
+    for (const wanted of [
+      "condition=Ready",
+      "jsonpath={.status.phase}=Bound",
+      "jsonpath={.status[*].a}",
+      '["jsonpath={.a}"]',
+    ]) {
+      const waiting = { metadata: { annotations: { "pulumi.com/waitFor": wanted } } };
+      await assert.rejects(plugin.check(types.configMap, waiting), /needs the official kubernetes plugin/, wanted);
+    }
     await assert.rejects(plugin.check("kubernetes:core/v1:SecretList", {}), /list resources exist for compatibility/);
   });
 

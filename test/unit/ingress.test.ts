@@ -307,6 +307,8 @@ describe("ingress controller", () => {
   });
 });
 
+const ITS_ADDRESS = { "pulumi.com/waitFor": "jsonpath={.status.loadBalancer.ingress[0]}" };
+
 describe("load balancer", () => {
   it("must work on HTTP, by its own name, with no port for TLS while there is no certificate", async () => {
     const { graph } = await controller();
@@ -323,6 +325,7 @@ describe("load balancer", () => {
           [`${BALANCER}size-unit`]: "1",
           [`${BALANCER}protocol`]: "http",
           [`${BALANCER}disable-lets-encrypt-dns-records`]: "true",
+          ...ITS_ADDRESS,
         },
       },
       spec: {
@@ -345,6 +348,7 @@ describe("load balancer", () => {
       [`${BALANCER}tls-ports`]: "443",
       [`${BALANCER}certificate-name`]: "hobnob-1a2b3c",
       [`${BALANCER}redirect-http-to-https`]: "true",
+      ...ITS_ADDRESS,
     });
     assert.deepEqual((await inputs(SERVICE, { loadBalancer })).spec.ports, [
       { name: "http", port: 80, targetPort: "http" },
@@ -358,8 +362,10 @@ describe("load balancer", () => {
     assert.equal(deleteBeforeReplace, true);
   });
 
-  it("must be waited for, since its address is needed", async () => {
-    assert.equal("pulumi.com/skipAwait" in (await annotations()), false);
+  it("must be waited for until it has its address, which is needed, and not the provider's fixed 10 s for its pods", async () => {
+    const { "pulumi.com/skipAwait": skipped, "pulumi.com/waitFor": field } = await annotations();
+    assert.equal(skipped, undefined);
+    assert.equal(field, "jsonpath={.status.loadBalancer.ingress[0]}");
   });
 
   it("must give its IPv4 and IPv6 address apart, in whatever order they come", async () => {
@@ -666,6 +672,7 @@ describe("ingress controller behind AWS's balancer", () => {
       [`${AWS}target-group-attributes`]: "preserve_client_ip.enabled=true",
       [`${AWS}ssl-cert`]: ARN,
       [`${AWS}ssl-ports`]: "443",
+      ...ITS_ADDRESS,
     });
     assert.equal(spec.loadBalancerClass, "eks.amazonaws.com/nlb");
   });

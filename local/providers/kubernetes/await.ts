@@ -354,6 +354,30 @@ const SKIPS_DELETION = new Set(
   ),
 );
 
+const WAIT_FOR = "pulumi.com/waitFor";
+
+/**
+ * What an object waits for in place of its kind's own readiness. Source: metadata/overrides.go, jsonpath/jsonpath.go.
+ * @throws where it says more than the path of one field
+ */
+export function waitedField({ metadata }: KubeObject): string | undefined {
+  const wanted = metadata.annotations?.[WAIT_FOR];
+  const [, path] = /^jsonpath=\{((?:\.\w+(?:\[\d+\])?)+)\}$/.exec(wanted ?? "") ?? [];
+  if (wanted && path === undefined)
+    throw new Error(
+      `${WAIT_FOR}: ${wanted} needs the official kubernetes plugin: the simulated provider waits for a field only, such as jsonpath={.status.phase}`,
+    );
+  return path;
+}
+
+const fieldAwaiter = (path: string): Awaiter => ({
+  related: [],
+  check({ live }) {
+    const found = path.match(/\w+/g)?.reduce<Loose>((value, part) => value?.[part], live);
+    return { done: found != null, status: `Waiting for {${path}}`, errors: [`{${path}} selected nothing`] };
+  },
+});
+
 const gvk = ({ apiVersion, kind }: KubeObject) => `${apiVersion}/${kind}`;
 
 const isSkipped = (inputs: KubeObject): boolean => inputs.metadata.annotations?.["pulumi.com/skipAwait"] === "true";
@@ -461,7 +485,8 @@ class Wait {
  * @throws {AwaitError} when it fails, the time is up or the run is cancelled
  */
 export async function awaitReady(object: KubeObject, options: AwaitOptions): Promise<KubeObject> {
-  const awaiter = AWAITERS[gvk(object)];
+  const field = waitedField(options.inputs);
+  const awaiter = field ? fieldAwaiter(field) : AWAITERS[gvk(object)];
   if (!awaiter || isSkipped(options.inputs)) return object;
   const { name } = object.metadata;
   const limit = timeoutSeconds(options.timeout, options.inputs, awaiter.timeout ?? 600);
