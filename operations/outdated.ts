@@ -16,7 +16,7 @@ interface Newer extends Pin {
 /** One that could not be asked says why. */
 export interface Outdated {
   newer: Newer[];
-  unasked: { source: string; why: string }[];
+  unasked: { source: string; why: string; pins: string[] }[];
 }
 
 /** Where versions are told. */
@@ -90,14 +90,22 @@ export async function outdated(pins: Pin[], sources: Sources): Promise<Outdated>
       if (to) found.newer.push({ ...pin, newest: to, risk: riskOf(pin, to) });
     } catch (error) {
       const why = error instanceof Error ? (error.cause instanceof Error ? error.cause.message : error.message) : "";
-      found.unasked.push({ source: source.name, why });
+      found.unasked.push({ source: source.name, why, pins: [pin.name] });
     }
   });
   await Promise.all(asked);
   const order = pins.map(({ name }) => name);
   found.newer.sort((a, b) => order.indexOf(a.name) - order.indexOf(b.name));
-  const once = new Map(found.unasked.map((one) => [one.source, one]));
-  return { ...found, unasked: [...once.values()].sort((a, b) => a.source.localeCompare(b.source)) };
+  return { ...found, unasked: bySource(found.unasked) };
+}
+
+function bySource(unasked: Outdated["unasked"]): Outdated["unasked"] {
+  const sources = new Map<string, Outdated["unasked"][number]>();
+  for (const one of unasked) {
+    const key = `${one.source}: ${one.why}`;
+    sources.set(key, { ...one, pins: [...(sources.get(key)?.pins ?? []), ...one.pins] });
+  }
+  return [...sources.entries()].sort(([a], [b]) => a.localeCompare(b)).map(([, one]) => one);
 }
 
 interface Source {
@@ -155,8 +163,10 @@ async function tagsOf(registry: string, repository: string): Promise<string[]> {
   return tags;
 }
 
+/** Once more where nobody answered: of dozens that are asked at once, one name may not be found in time. */
 async function ask(address: string | URL, headers: Record<string, string>): Promise<Response> {
-  return fetch(address, { headers, signal: AbortSignal.timeout(15_000) });
+  const attempt = () => fetch(address, { headers, signal: AbortSignal.timeout(15_000) });
+  return attempt().catch(attempt);
 }
 
 async function answerOf<T>(response: Response): Promise<T> {
@@ -171,6 +181,9 @@ export function tellOutdated({ newer, unasked }: Outdated): string {
     ({ kind, name, version, newest: to, risk }) =>
       `${`${kind} ${name}`.padEnd(width)}  ${version} → ${to}  risk ${risk}`,
   );
-  const not = unasked.map(({ source, why }) => `Not asked: ${source}: ${why}`);
+  const not = unasked.map(({ source, why, pins }) => {
+    const more = pins.length > 3 ? ` and ${pins.length - 3} more` : "";
+    return `Not asked: ${source}, for ${pins.slice(0, 3).join(", ")}${more}: ${why}`;
+  });
   return [...(lines.length > 0 ? lines : ["Nothing newer was found."]), ...not].join("\n");
 }

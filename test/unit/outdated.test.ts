@@ -83,13 +83,16 @@ describe("what is outdated", () => {
     delete RECORDED["/token?service=registry&scope=repository%3Aelasticsearch%2Felasticsearch%3Apull"];
     const text = tellOutdated(await outdated([...PINS, { kind: "package", name: "gone", version: "1.0.0" }], none));
     assert.match(text, /^package tsx .* 4\.23\.15 → 4\.24\.0 {2}risk low$/m);
-    assert.match(text, /^Not asked: DigitalOcean's Kubernetes versions: DIGITALOCEAN_TOKEN is not set$/m);
     assert.match(
       text,
-      /^Not asked: docker\.io: connect ECONNREFUSED 127\.0\.0\.1:1$|^Not asked: docker\.io: bad port$/m,
+      /^Not asked: DigitalOcean's Kubernetes versions, for cluster\.version: DIGITALOCEAN_TOKEN is not set$/m,
     );
-    assert.match(text, /^Not asked: docker\.elastic\.co: answered 404 to who has no login$/m);
-    assert.match(text, /^Not asked: npm's registry: answered 404$/m);
+    assert.match(
+      text,
+      /^Not asked: docker\.io, for docker\.io\/nginx\/nginx-ingress: connect ECONNREFUSED 127\.0\.0\.1:1$|^Not asked: .*: bad port$/m,
+    );
+    assert.match(text, /^Not asked: docker\.elastic\.co, for .*: answered 404 to who has no login$/m);
+    assert.match(text, /^Not asked: npm's registry, for gone: answered 404$/m);
   });
 
   it("must be no older, no pre-release and no other variant, compared by number", () => {
