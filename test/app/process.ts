@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { type ChildProcess, execFile, type StdioOptions, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import getPort from "get-port";
 
 export const PACKAGE = join(__dirname, "../../app/api");
+export const PROGRAM = join(PACKAGE, "dist/main.js");
 export const JSON_TYPE = { "content-type": "application/json" };
 
 export interface Api {
@@ -25,13 +26,16 @@ export interface Answer {
 
 const running: ChildProcess[] = [];
 
-export function run(env: Record<string, string>): ChildProcess & { output: () => string } {
-  const child = spawn(process.execPath, [join(PACKAGE, "dist/main.js")], {
+export function run(
+  env: Record<string, string>,
+  { args = [PROGRAM], stdio = ["ignore", "pipe", "pipe"] }: { args?: string[]; stdio?: StdioOptions } = {},
+): ChildProcess & { output: () => string } {
+  const child = spawn(process.execPath, args, {
     env: { PATH: process.env.PATH, HOST: "127.0.0.1", ...env },
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio,
   });
   let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
+  for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk) => (output += chunk));
   running.push(child);
   return Object.assign(child, { output: () => output });
 }
