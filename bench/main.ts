@@ -10,9 +10,10 @@ import oneChange from "./oneChange";
 import programStart from "./programStart";
 import { writeReadme } from "./readme";
 import { type Result, readResult, regressions, tableOf, writeResult } from "./results";
+import sampleApi from "./sampleApi";
 
 /** In the order of the README. */
-export const benches: Bench[] = [fromNothing, oneChange, programStart];
+export const benches: Bench[] = [fromNothing, oneChange, programStart, sampleApi];
 
 const help = `npm run bench [-- <name> …] [--repetitions <n>] [--check] [--keep]
 

@@ -8,6 +8,7 @@ import { Pool } from "undici";
 
 const { ELASTICSEARCH_HOSTNAME, ELASTICSEARCH_PORT, HOST, PORT } = process.env;
 const MEDIA_TYPE = "application/vnd.elasticsearch+json; compatible-with=8";
+const HEADERS = { accept: MEDIA_TYPE, "content-type": MEDIA_TYPE };
 const ID = /^[a-z0-9][a-z0-9_-]{1,31}$/;
 const BODY_BYTES = 16 * 1024;
 
@@ -24,8 +25,7 @@ const elasticsearch = new Pool(`${ELASTICSEARCH_HOSTNAME}:${ELASTICSEARCH_PORT}`
 });
 
 async function call(method, path, body) {
-  const headers = { accept: MEDIA_TYPE, ...(body && { "content-type": MEDIA_TYPE }) };
-  const answer = await elasticsearch.request({ method, path, headers, body: body && JSON.stringify(body) });
+  const answer = await elasticsearch.request({ method, path, headers: HEADERS, body: body && JSON.stringify(body) });
   return { status: answer.statusCode, body: await answer.body.json() };
 }
 
@@ -42,10 +42,14 @@ const refuse = (status, message) => {
 
 async function read(id) {
   if (!ID.test(id)) refuse(400, `params/id must match pattern "${ID.source}"`);
+  return { status: 200, body: shown(await stored(id)) };
+}
+
+async function stored(id) {
   const { status, body } = await call("GET", `/users/_doc/${id}`);
   if (status === 404) refuse(404, `There is no user ${id}`);
   if (status !== 200) refuse(503, "The user store does not answer; try again in a few seconds");
-  return { status: 200, body: shown(body._source) };
+  return body._source;
 }
 
 const shown = ({ id, name, about, createdAt, updatedAt }) => ({ id, name, about, createdAt, updatedAt });
@@ -85,8 +89,8 @@ async function create(request) {
   const now = new Date().toISOString();
   const document = { ...user, tokenHash, createdAt: now, updatedAt: now };
   const { status } = await call("PUT", `/users/_create/${user.id}?require_alias=true`, document);
-  if (status === 409) refuse(409, `The id ${user.id} is taken`);
-  if (status !== 201) refuse(503, "The user store does not answer; try again in a few seconds");
+  if (status === 409 && (await stored(user.id)).tokenHash !== tokenHash) refuse(409, `The id ${user.id} is taken`);
+  if (status !== 201 && status !== 409) refuse(503, "The user store does not answer; try again in a few seconds");
   return { status: 201, body: { id: user.id, token }, headers: { location: `/users/${user.id}` } };
 }
 
