@@ -1,9 +1,11 @@
 /**
  * What app/api is measured against: its routes that the benchmark asks, on Node's http module alone, with the same answers,
- * the same refusals and the same calls of Elasticsearch. It has no log, no limit of requests and no description.
+ * the same refusals and the same calls of Elasticsearch. It has no log, no limit of requests and no description. `pool` as
+ * its argument leaves out Elastic's client too.
  */
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { createServer, STATUS_CODES } from "node:http";
+import { createRequire } from "node:module";
 import { Pool } from "undici";
 
 const { ELASTICSEARCH_HOSTNAME, ELASTICSEARCH_PORT, HOST, PORT } = process.env;
@@ -12,22 +14,38 @@ const HEADERS = { accept: MEDIA_TYPE, "content-type": MEDIA_TYPE };
 const ID = /^[a-z0-9][a-z0-9_-]{1,31}$/;
 const BODY_BYTES = 16 * 1024;
 
-// As Elastic's own client sets its pool.
-const elasticsearch = new Pool(`${ELASTICSEARCH_HOSTNAME}:${ELASTICSEARCH_PORT}`, {
-  keepAliveTimeout: 600_000,
-  keepAliveMaxTimeout: 600_000,
-  keepAliveTimeoutThreshold: 1_000,
-  pipelining: 1,
-  maxHeaderSize: 16_384,
-  connections: 256,
-  headersTimeout: 5_000,
-  bodyTimeout: 5_000,
-});
+const node = `${ELASTICSEARCH_HOSTNAME}:${ELASTICSEARCH_PORT}`;
 
-async function call(method, path, body) {
-  const answer = await elasticsearch.request({ method, path, headers: HEADERS, body: body && JSON.stringify(body) });
-  return { status: answer.statusCode, body: await answer.body.json() };
+/** By Elastic's client, set as app/api sets it. */
+function throughClient() {
+  const { Client } = createRequire(new URL("../../../app/api/package.json", import.meta.url))("@elastic/elasticsearch");
+  const client = new Client({ node, headers: HEADERS, requestTimeout: 5_000, maxRetries: 2 });
+  return async (method, path, body) => {
+    const options = { meta: true, ignore: [404, 409] };
+    const { statusCode, body: answer } = await client.transport.request({ method, path, body }, options);
+    return { status: statusCode, body: answer };
+  };
 }
+
+/** By the pool of connections alone that is below Elastic's client, with its settings. */
+function throughPool() {
+  const pool = new Pool(node, {
+    keepAliveTimeout: 600_000,
+    keepAliveMaxTimeout: 600_000,
+    keepAliveTimeoutThreshold: 1_000,
+    pipelining: 1,
+    maxHeaderSize: 16_384,
+    connections: 256,
+    headersTimeout: 5_000,
+    bodyTimeout: 5_000,
+  });
+  return async (method, path, body) => {
+    const answer = await pool.request({ method, path, headers: HEADERS, body: body && JSON.stringify(body) });
+    return { status: answer.statusCode, body: await answer.body.json() };
+  };
+}
+
+const call = process.argv[2] === "pool" ? throughPool() : throughClient();
 
 class Refusal extends Error {
   constructor(status, message) {
