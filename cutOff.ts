@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
 import { RECOVERED } from "./operations/recovery";
+import type { PreviousRun } from "./previousRun";
 
 interface Operation {
   type: string;
@@ -11,10 +12,11 @@ interface Operation {
 /**
  * Refuses to go on from a run that was cut off while objects were being made: the engine would make them once more, some
  * of them (records) without anyone noticing. The state cannot be mended under a running engine.
+ * @param previousRun one that began nothing leaves nothing, and costs no question
  * @throws RunError with the command that mends it
  */
-export async function refuseCutOff(env = process.env): Promise<void> {
-  if (env[RECOVERED]) return;
+export async function refuseCutOff(previousRun: Promise<PreviousRun>, env = process.env): Promise<void> {
+  if (env[RECOVERED] || !(await previousRun).begun) return;
   const stack = `${pulumi.getOrganization()}/${pulumi.getProject()}/${pulumi.getStack()}`;
   const options = { env, maxBuffer: 2 ** 29 };
   // A backend that answers the engine answers this as well; without the command on the PATH there is no answer.

@@ -1,3 +1,4 @@
+import { setImmediate as turnOfTheLoop } from "node:timers/promises";
 import * as pulumi from "@pulumi/pulumi";
 import { Alerts } from "./components/alerts";
 import { API_BACKEND, API_LABELS, Api } from "./components/api";
@@ -28,11 +29,14 @@ const NAMESPACE = "hobnob";
 /** The graph, from the cluster to the last record: what a line uses is what it waits for, and nothing else. */
 export = async (): Promise<Outputs> => {
   const config = readConfig();
-  const [versionPlan, monthlyCost, previous] = await Promise.all([
-    preflight(config),
-    monthlyCostOutput(config),
-    readPreviousRun(),
-    pulumi.runtime.getEngine() && refuseCutOff(),
+  const previousRun = readPreviousRun();
+  const notCutOff = pulumi.runtime.getEngine() && refuseCutOff(previousRun);
+  const monthlyCost = monthlyCostOutput(config);
+  // A preview touches nothing, so that there it is refused in the end, unless something else has been before.
+  notCutOff?.catch(() => {});
+  const [versionPlan] = await Promise.all([
+    preflight(config, { previousRun }),
+    pulumi.runtime.isDryRun() ? undefined : notCutOff,
   ]);
   const hosts = { api: `api.${config.domain}`, docs: `docs.${config.domain}` };
   const scheme = config.tls.enabled ? "https" : "http";
@@ -43,6 +47,8 @@ export = async (): Promise<Outputs> => {
   const owned = { transformations: [ownedBy(owner)] };
 
   const cluster = createCluster("cluster", config.cluster, versionPlan, owned);
+  // It is asked for while the rest of the graph is being made.
+  await turnOfTheLoop();
   const { spread, nodeSelector, workers, protect } = cluster;
   const placement = { spread, nodeSelector, workers };
   const onCluster = { provider: cluster.provider, ...owned };
@@ -158,10 +164,11 @@ export = async (): Promise<Outputs> => {
     protect,
     deleteZone,
     images: { backend: image.ref },
-    formerImages: image.ref.apply((ref) => formerImages(previous, ref)),
+    formerImages: image.ref.apply(async (ref) => formerImages(await previousRun, ref)),
     everything: [image, zone, certificate, records, ...onApplication].filter((made) => made !== undefined),
   });
 
+  await notCutOff;
   return {
     contractVersion,
     apiUrl: urls.api,

@@ -15,15 +15,14 @@ import { ConfigurationError, keyName, setCommand, show, type Violation } from ".
  * an earlier run made. Reads only lists: no call mints a credential. Throws a `ConfigurationError` with everything that is
  * not so.
  * @param timeoutMs for each answer
+ * @param previousRun what the stack's state holds, where it has been read already
  * @returns the Kubernetes version to ask for, where the cluster is a cloud's.
  */
 export async function preflight(
   config: Config,
-  env = process.env,
-  timeoutMs = 10_000,
+  { env = process.env, timeoutMs = 10_000, previousRun = readPreviousRun() } = {},
 ): Promise<VersionPlan | undefined> {
   const account = new Account(env, timeoutMs);
-  const previousRun = readPreviousRun();
   const [previous, cluster, zone, delegation] = await Promise.all([
     previousRun,
     checkClusterOf(config, account, previousRun, env, timeoutMs),

@@ -20,8 +20,8 @@ export interface Engine {
   environment: NodeJS.ProcessEnv;
   /** Which plugin each provider is served by. */
   sources: Record<Provider, "official" | "simulated">;
-  /** Folder of the Node language host. */
-  languageHost: string;
+  /** The Node language host. */
+  languageHost: Tool;
   /** Whether the language host starts policy packs. */
   startsPolicyPacks: boolean;
 }
@@ -55,7 +55,7 @@ export function engine(tools: Record<"pulumi" | "pulumi-language-nodejs", Tool>,
   shareInstalledPlugins(home);
   return {
     sources: sources as Engine["sources"],
-    languageHost: languageHostDirectory(tools["pulumi-language-nodejs"]),
+    languageHost: tools["pulumi-language-nodejs"],
     startsPolicyPacks: !isFromModule(tools["pulumi-language-nodejs"]),
     environment: {
       ...process.env,
@@ -102,7 +102,7 @@ export async function prepareProject(
   const program = join(directory, "program");
   if (!existsSync(program)) symlinkSync(source, program);
   const settings = parse(readFileSync(join(source, "Pulumi.yaml"), "utf8"));
-  const plugins = pluginFolders(engine);
+  const plugins = pluginFolders(engine, languageHostDirectory(engine.languageHost, project, settings.runtime.options));
   writeFileSync(join(directory, "Pulumi.yaml"), stringify({ ...settings, main: "program/index.ts", plugins }));
 
   const file = join(directory, `Pulumi.${stack}.yaml`);
@@ -200,7 +200,7 @@ export function stackResources(stack: string, project = platformProject()): Stat
 }
 
 /** Named in the project's file, so that neither the PATH nor a download decides which plugin is run. */
-const pluginFolders = ({ sources, languageHost }: Engine) => ({
+const pluginFolders = ({ sources }: Engine, languageHost: string) => ({
   languages: [{ name: "nodejs", path: languageHost }],
   analyzers: [policyPackStarter],
   providers: providers
@@ -208,18 +208,23 @@ const pluginFolders = ({ sources, languageHost }: Engine) => ({
     .map((name) => ({ name, path: join(cloneDirectory, "local", "plugins", name) })),
 });
 
+/** Of a Pulumi.yaml. */
+interface RuntimeOptions {
+  typescript: boolean;
+  nodeargs: string;
+}
+
 /**
  * The language host that can be built from a Go module takes the project's runtime options as flags, which no engine of
  * today passes (pulumi sdk/v3.60.0, nodejs/cmd/pulumi-language-nodejs/main.go): a launcher passes them.
  */
-function languageHostDirectory(tool: Tool): string {
+function languageHostDirectory(tool: Tool, project: Project, { typescript, nodeargs }: RuntimeOptions): string {
   const { path } = tool;
   if (!isFromModule(tool)) return dirname(path);
-  const directory = join(stateDirectory(), "pulumi", "bin");
-  const { typescript, nodeargs } = parse(readFileSync(join(cloneDirectory, "Pulumi.yaml"), "utf8")).runtime.options;
+  const directory = join(project.directory, "language-host");
   mkdirSync(directory, { recursive: true });
   // `-root` does nothing there, but tells whose process this is.
-  const options = `-root='${projectDirectory()}' -typescript=${typescript} -nodeargs='${nodeargs}'`;
+  const options = `-root='${project.directory}' -typescript=${typescript} -nodeargs='${nodeargs}'`;
   const launcher = `#!/bin/sh\nexec '${path}' ${options} "$@"\n`;
   writeFileSync(join(directory, "pulumi-language-nodejs"), launcher, { mode: 0o755 });
   return directory;

@@ -62,7 +62,7 @@ const VPCS = [ofRegion("ams3", "10.110.0.0/20"), ofRegion("fra1", "10.114.0.0/20
 
 async function violations(checked: Config, timeoutMs?: number): Promise<Violation[]> {
   try {
-    await preflight(checked, env, timeoutMs);
+    await preflight(checked, { env, timeoutMs });
     return [];
   } catch (error) {
     assert.ok(error instanceof ConfigurationError, String(error));
@@ -103,7 +103,7 @@ describe("preflight", () => {
   };
 
   it("must read with the token what it asks for, and nothing that mints a credential", async () => {
-    assert.deepEqual(await preflight(config(), env), { version: "1.36.10-do.1", upgrade: false });
+    assert.deepEqual(await preflight(config(), { env }), { version: "1.36.10-do.1", upgrade: false });
     assert.deepEqual(asked.sort(), [
       "GET /v2/domains/example.com Bearer test-token",
       "GET /v2/kubernetes/clusters?per_page=200&page=1 Bearer test-token",
@@ -121,7 +121,7 @@ describe("preflight", () => {
       status: 200,
       body: cluster("hobnob-dev", "1.36.3-do.0"),
     };
-    assert.deepEqual(await preflight(config(), env), { version: "1.36.3-do.0", upgrade: false });
+    assert.deepEqual(await preflight(config(), { env }), { version: "1.36.3-do.0", upgrade: false });
   });
 
   it("must refuse what would lose what an earlier run made, with all else", async () => {
@@ -136,7 +136,7 @@ describe("preflight", () => {
   });
 
   it("must ask nothing where nothing is DigitalOcean's", async () => {
-    assert.equal(await preflight(config({ cluster: existing, dns: { zone: "none" } }), env), undefined);
+    assert.equal(await preflight(config({ cluster: existing, dns: { zone: "none" } }), { env }), undefined);
     assert.deepEqual(asked, []);
   });
 
@@ -194,9 +194,9 @@ describe("preflight", () => {
   it("must not plan an upgrade while one is under way, in which the cluster still tells its old version", async () => {
     const cluster = { name: "hobnob-dev", version: "1.35.7-do.0" };
     setClusters({ ...cluster, status: { state: "upgrading" } });
-    assert.deepEqual(await preflight(config(), env), { version: "1.35.7-do.0", upgrade: false });
+    assert.deepEqual(await preflight(config(), { env }), { version: "1.35.7-do.0", upgrade: false });
     setClusters({ ...cluster, status: { state: "running" } });
-    assert.deepEqual(await preflight(config(), env), { version: "1.36.10-do.1", upgrade: true });
+    assert.deepEqual(await preflight(config(), { env }), { version: "1.36.10-do.1", upgrade: true });
   });
 
   it("must refuse a range that overlaps with another VPC of the account, in any region, and propose a free one", async () => {

@@ -153,9 +153,11 @@ if (args[0] === "${fails}") process.exitCode = 3;
       ),
     );
 
+    const begun = Promise.resolve({ begun: true });
+
     it("must not go on from a creation that was cut off, and must name the command that resolves it", async () => {
       engine({ pending_operations: [creating] });
-      await assert.rejects(refuseCutOff(environment()), {
+      await assert.rejects(refuseCutOff(begun, environment()), {
         name: "Error",
         message:
           "An earlier run of the stack dev was cut off while it made cluster, which may be there by now.\n\n  command: npm run stack -- dev up\n",
@@ -165,16 +167,17 @@ if (args[0] === "${fails}") process.exitCode = 3;
 
     it("must go on from what can be done twice, and from a state that is whole", async () => {
       engine({ pending_operations: [{ ...creating, type: "updating" }] });
-      await refuseCutOff(environment());
+      await refuseCutOff(begun, environment());
       engine({ resources: [] });
-      await refuseCutOff(environment());
+      await refuseCutOff(begun, environment());
     });
 
-    it("must not ask again where the command has resolved it, nor fail where nobody answers", async () => {
+    it("must not ask again where the command has resolved it, nor of a new stack, nor fail where nobody answers", async () => {
       engine({ pending_operations: [creating] });
-      await refuseCutOff({ ...environment(), HOBNOB_RECOVERED: "true" });
+      await refuseCutOff(Promise.resolve({ begun: false }), environment());
+      await refuseCutOff(begun, { ...environment(), HOBNOB_RECOVERED: "true" });
       assert.equal(existsSync(calls), false);
-      await refuseCutOff({ ...environment(), PATH: "/nowhere" });
+      await refuseCutOff(begun, { ...environment(), PATH: "/nowhere" });
     });
   });
 });

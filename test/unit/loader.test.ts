@@ -1,0 +1,43 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { execa } from "execa";
+import { parse } from "yaml";
+
+const clone = join(__dirname, "..", "..");
+
+/** What a program does, as the engine starts it. */
+async function program(source: string) {
+  const folder = mkdtempSync(join(clone, "test", "unit", "loader-"));
+  try {
+    const file = join(folder, "index.ts");
+    writeFileSync(file, source);
+    const { nodeargs } = parse(readFileSync(join(clone, "Pulumi.yaml"), "utf8")).runtime.options;
+    return await execa(process.execPath, [...String(nodeargs).split(" "), file], { cwd: clone, reject: false });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+describe("the loader", () => {
+  it("must load what only serialized functions need when one is serialized, and not before", async () => {
+    const { stdout, stderr } = await program(`
+      import * as pulumi from "@pulumi/pulumi";
+      const loaded = (name: string) => Object.keys(require.cache).some((file) => file.includes(\`/node_modules/\${name}/\`));
+      console.log(loaded("typescript"), loaded("@npmcli/arborist"));
+      const one = 1;
+      pulumi.runtime.serializeFunction(() => one + 1).then(({ text }) => console.log(loaded("typescript"), /one ?\\+ ?1/.test(text)));
+    `);
+    assert.equal(`${stdout}${stderr}`, "false false\ntrue true");
+  });
+
+  it("must name the line of the program, not of what it was made into, where it fails", async () => {
+    const { stderr } = await program(`
+      require("@pulumi/pulumi/cmd/run/instrumentation");
+      interface Erased { message: string }
+      const fail = ({ message }: Erased) => { throw new Error(message); };
+      fail({ message: "here" });
+    `);
+    assert.match(stderr, /Error: here\n\s+at fail \(.*index\.ts:4:53\)\n\s+at .*index\.ts:5:7/);
+  });
+});
