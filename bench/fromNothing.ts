@@ -8,6 +8,7 @@ import { isObject, type StateResource } from "../operations/state";
 import { OWNER_LABEL } from "../owner";
 import { Embedded, STACK, UP } from "./embedded";
 import { alternate, type Bench, type Case, type Context, type Goal, ratio, timed, type Variant } from "./harness";
+import { revealed } from "./revealed";
 
 /** How many services stand beside the platform in one program. */
 const SIZES = [
@@ -159,12 +160,4 @@ function writeFiles(directory: string, objects: Manifest[]): void {
   );
   // What is in the objects must not be taken for a template.
   writeFileSync(join(templates, "objects.yaml"), yaml(objects).replaceAll("{{", '{{ "{{" }}'));
-}
-
-/** Without the marks of secrets. */
-function revealed(value: unknown): unknown {
-  if (typeof value !== "object" || value === null) return value;
-  if (Array.isArray(value)) return value.map(revealed);
-  if ("plaintext" in value && Object.keys(value).length === 2) return revealed(JSON.parse(String(value.plaintext)));
-  return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, revealed(member)]));
 }

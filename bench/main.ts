@@ -5,7 +5,9 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { UserError } from "../violations";
 import fromNothing from "./fromNothing";
+import growth from "./growth";
 import { type Bench, machine } from "./harness";
+import noChange from "./noChange";
 import oneChange from "./oneChange";
 import programStart from "./programStart";
 import { writeReadme } from "./readme";
@@ -13,7 +15,7 @@ import { type Result, readResult, regressions, tableOf, writeResult } from "./re
 import sampleApi from "./sampleApi";
 
 /** In the order of the README. */
-export const benches: Bench[] = [fromNothing, oneChange, programStart, sampleApi];
+export const benches: Bench[] = [fromNothing, noChange, oneChange, growth, programStart, sampleApi];
 
 const help = `npm run bench [-- <name> …] [--repetitions <n>] [--check] [--keep]
 
