@@ -30,10 +30,10 @@ const NAMESPACE = "hobnob";
 export = async (): Promise<Outputs> => {
   const config = readConfig();
   const previousRun = readPreviousRun();
-  const notCutOff = pulumi.runtime.getEngine() && refuseCutOff(previousRun);
+  const notCutOff = refuseCutOff(previousRun);
   const monthlyCost = monthlyCostOutput(config);
   // A preview touches nothing, so that there it is refused in the end, unless something else has been before.
-  notCutOff?.catch(() => {});
+  notCutOff.catch(() => {});
   const [versionPlan] = await Promise.all([
     preflight(config, { previousRun }),
     pulumi.runtime.isDryRun() ? undefined : notCutOff,

@@ -10,7 +10,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { decode, encode } from "dns-packet";
 import { NAME_SERVERS } from "../../components/dns";
 import { contract, type OutputName, outputMeta } from "../../platform";
-import { type Captured, capture, find, ofType, unwrap, waitsFor } from "./graph";
+import { type Captured, type CaptureOptions, capture, find, ofType, unwrap, waitsFor } from "./graph";
 
 const account = {
   "/v2/kubernetes/options": {
@@ -93,7 +93,7 @@ describe("the whole graph", () => {
 
   // biome-ignore lint/suspicious/noExplicitAny: the outputs are judged one by one
   let outputs: any;
-  const graph = (config: Record<string, string> = {}, options: { preview?: boolean; stuck?: string } = {}) =>
+  const graph = (config: Record<string, string> = {}, options: Omit<CaptureOptions, "config"> = {}) =>
     capture(
       async () => {
         outputs = await (require("../../index") as () => Promise<unknown>)();
@@ -263,6 +263,32 @@ describe("the whole graph", () => {
   it("must ask for the same resources in a preview as in an update", async () => {
     const names = (all: Captured[]) => all.map(({ urn }) => urn).sort();
     assert.deepEqual(names(await graph({}, { preview: true })), names(await graph()));
+  });
+
+  it("must ask for nothing in an update after a run that was cut off; a preview, which touches nothing, is refused in the end", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "hobnob-"));
+    const type = "digitalocean:index/vpc:Vpc";
+    const urn = `urn:pulumi:test::hobnob::${type}::cluster`;
+    const state = { deployment: { pending_operations: [{ type: "creating", resource: { urn, type } }] } };
+    writeFileSync(join(directory, "pulumi"), `#!/bin/sh\necho '${JSON.stringify(state)}'\n`, { mode: 0o755 });
+    const { PATH, HOBNOB_RECOVERED } = process.env;
+    Object.assign(process.env, { PATH: `${directory}:${PATH}`, HOBNOB_RECOVERED: "" });
+    try {
+      for (const preview of [false, true]) {
+        let asked = 0;
+        const mocks = {
+          resource: () => void asked++,
+          calls: { "pulumi:pulumi:readStackResourceOutputs": () => ({ outputs: { [urn]: {} } }) },
+        };
+        await assert.rejects(graph({}, { preview, mocks }), /was cut off while it made cluster/);
+        assert.equal(asked > 0, preview);
+      }
+    } finally {
+      rmSync(directory, { recursive: true });
+      process.env.PATH = PATH;
+      if (HOBNOB_RECOVERED === undefined) delete process.env.HOBNOB_RECOVERED;
+      else process.env.HOBNOB_RECOVERED = HOBNOB_RECOVERED;
+    }
   });
 
   it("must use no default provider: every Kubernetes object names the cluster's", async () => {
