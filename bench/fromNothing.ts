@@ -134,10 +134,11 @@ class Size {
     const { embedded, project, directory } = this;
     const remove = (...args: string[]) =>
       execa("kubectl", ["delete", "--ignore-not-found", ...args], { cwd: directory, env: embedded.environment });
-    await remove("-f", "workloads.yaml");
-    // A namespace waits for as long as its pods may take to end.
-    await remove("pods", "--all", "--all-namespaces", "--grace-period=0", "--force");
-    await remove("-f", "objects.yaml", "--timeout=3m");
+    // A namespace that still holds what has a finalizer looks again after 8 s: it goes last, and empty.
+    await remove("-f", "workloads.yaml", "--cascade=foreground");
+    await remove("-f", "contents.yaml");
+    await remove("persistentvolumeclaims", "--all", "--all-namespaces");
+    await remove("-f", "namespaces.yaml");
     // Of a run of the program they have names of their own.
     await remove("clusterroles,clusterrolebindings", "-l", OWNER_LABEL);
     await remove("persistentvolumes", "--all", "--wait=false");
@@ -153,7 +154,11 @@ function writeFiles(directory: string, objects: Manifest[]): void {
   mkdirSync(templates, { recursive: true });
   const yaml = (some: Manifest[]) => some.map((object) => stringify(object)).join("---\n");
   writeFileSync(join(directory, "objects.yaml"), yaml(objects));
-  writeFileSync(join(directory, "workloads.yaml"), yaml(objects.filter(({ kind }) => WORKLOADS.test(kind))));
+  const part = (name: string, holds: (object: Manifest) => boolean) =>
+    writeFileSync(join(directory, name), yaml(objects.filter(holds)));
+  part("workloads.yaml", ({ kind }) => WORKLOADS.test(kind));
+  part("contents.yaml", ({ kind }) => kind !== "Namespace");
+  part("namespaces.yaml", ({ kind }) => kind === "Namespace");
   writeFileSync(
     join(directory, "chart", "Chart.yaml"),
     stringify({ apiVersion: "v2", name: "platform", version: "1.0.0" }),

@@ -18,6 +18,8 @@ export const RECOVERED = "HOBNOB_RECOVERED";
 export const engineSettings = (environment: NodeJS.ProcessEnv) => ({
   PULUMI_SKIP_UPDATE_CHECK: "true",
   PULUMI_PARALLEL: environment.PULUMI_PARALLEL ?? "64",
+  // Each step writes the whole state anew: the engine, written in Go, is busy with its garbage, and memory is cheap.
+  GOGC: environment.GOGC ?? "400",
   [RECOVERED]: "true",
 });
 

@@ -15,7 +15,12 @@ describe("a run on any backend", () => {
   const directory = mkdtempSync(join(tmpdir(), "hobnob-stack-"));
   const backend = join(directory, "backend");
   const calls = join(directory, "calls");
-  const environment = () => ({ ...process.env, PATH: `${directory}:${process.env.PATH}`, HOBNOB_RECOVERED: "" });
+  const environment = () => ({
+    ...process.env,
+    PATH: `${directory}:${process.env.PATH}`,
+    GOGC: undefined,
+    HOBNOB_RECOVERED: "",
+  });
 
   /** Stands for the engine: notes each call and answers from a state. */
   const engine = (state: object, history: object[] = [{ kind: "update", result: "succeeded" }], fails = "destroy") => {
@@ -25,7 +30,7 @@ describe("a run on any backend", () => {
       join(directory, "pulumi"),
       `#!${process.execPath}
 const args = process.argv.slice(2);
-const note = { args, parallel: process.env.PULUMI_PARALLEL, recovered: process.env.HOBNOB_RECOVERED };
+const note = { args, parallel: process.env.PULUMI_PARALLEL, garbage: process.env.GOGC, recovered: process.env.HOBNOB_RECOVERED };
 require("node:fs").appendFileSync(${JSON.stringify(calls)}, JSON.stringify(note) + "\\n");
 const answer = ${JSON.stringify(answers)}[args[0] === "stack" ? args[1] : args[0]];
 if (answer) console.log(JSON.stringify(answer));
@@ -38,7 +43,7 @@ if (args[0] === "${fails}") process.exitCode = 3;
     readFileSync(calls, "utf8")
       .trim()
       .split("\n")
-      .map((line) => JSON.parse(line) as { args: string[]; parallel: string; recovered: string });
+      .map((line) => JSON.parse(line) as { args: string[]; parallel: string; garbage: string; recovered: string });
   const stack = (...args: string[]) =>
     execa(process.execPath, ["--import", "tsx", join(__dirname, "..", "..", "operations", "stack.ts"), ...args], {
       env: environment(),
@@ -52,7 +57,8 @@ if (args[0] === "${fails}") process.exitCode = 3;
     engine({ resources: [{ ...vpc, id: "v1" }] });
     assert.equal((await stack("dev", "up", "--yes")).exitCode, 0);
     const last = called().at(-1);
-    assert.deepEqual(last, { args: ["up", "--stack", "dev", "--yes"], parallel: "64", recovered: "true" });
+    const settings = { parallel: "64", garbage: "400", recovered: "true" };
+    assert.deepEqual(last, { args: ["up", "--stack", "dev", "--yes"], ...settings });
     assert.ok(called().every(({ args }) => args[1] !== "import"));
   });
 
