@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { UserError } from "../violations";
+import cloudTime from "./cloudTime";
 import fromNothing from "./fromNothing";
 import growth from "./growth";
 import { type Bench, machine } from "./harness";
@@ -15,7 +16,7 @@ import { type Result, readResult, regressions, tableOf, writeResult } from "./re
 import sampleApi from "./sampleApi";
 
 /** In the order of the README. */
-export const benches: Bench[] = [fromNothing, noChange, oneChange, growth, programStart, sampleApi];
+export const benches: Bench[] = [fromNothing, noChange, oneChange, growth, cloudTime, programStart, sampleApi];
 
 const help = `npm run bench [-- <name> …] [--repetitions <n>] [--check] [--keep]
 

@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 import { CoreV1Api, KubeConfig } from "@kubernetes/client-node";
 import getPort, { portNumbers } from "get-port";
 import { parse, parseAllDocuments, stringify } from "yaml";
-import { configureKwok, runsRealPods } from "./kubelet/kwok";
+import { configureKwok, delayDiskPods, runsRealPods } from "./kubelet/kwok";
 import { stateDirectory } from "./paths";
 import { obtainTools, type Tool } from "./tools";
 
@@ -23,6 +23,11 @@ export interface ClusterOptions {
   accountPort: number;
   /** Takes a line a second while tools are downloaded or built. */
   report?: (line: string) => void;
+  /**
+   * Seconds from a simulated pod's being given a node to its being ready, where it claims a disk; a new cluster keeps them.
+   * @default 0
+   */
+  diskPodSeconds?: number;
 }
 
 /** A pod with this annotation, on itself or its template, stays Pending: a test then sets its status as a kubelet would. */
@@ -53,7 +58,7 @@ export async function createCluster(options: ClusterOptions): Promise<void> {
   const configFile = join(kwokDirectory(), "kwokctl.yaml");
   writeFileSync(configFile, stringify(await configuration(tools)));
   await kwokctl(tools, "create", "cluster", "--config", configFile, "--kubeconfig", "", "--wait", `${readySeconds}s`);
-  writeKwokConfiguration();
+  writeKwokConfiguration(options.diskPodSeconds);
   await restartKwok(tools);
   await waitUntilReady();
   writeFileSync(createdFile(), `${new Date().toISOString()}\n`);
@@ -209,12 +214,13 @@ export async function followRealPods(): Promise<void> {
 }
 
 /** kwok reads its configuration once, when it starts. @return whether it has changed. */
-function writeKwokConfiguration(): boolean {
+function writeKwokConfiguration(diskPodSeconds = 0): boolean {
   const before = readFileSync(configurationFile(), "utf8");
   const documents = parseAllDocuments(before);
   const stage = documents.find((document) => document.getIn(["metadata", "name"]) === "pod-ready");
   const selector = { key: `.metadata.annotations["${holdAnnotation}"]`, operator: "DoesNotExist" };
   if (!before.includes(holdAnnotation)) stage?.addIn(["spec", "selector", "matchExpressions"], selector);
+  if (diskPodSeconds > 0) delayDiskPods(documents, diskPodSeconds);
   configureKwok(documents, runsRealPods());
   const after = documents.map(String).join("");
   writeFileSync(configurationFile(), after);

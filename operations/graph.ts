@@ -63,7 +63,7 @@ export function picture(unordered: GraphResource[]): Picture {
   const idOf = (resource: GraphResource) => ids.get(keyOf(resource)) as string;
 
   const visible = new Map(shown.map((resource) => [resource.urn, resource]));
-  const criticalPath = longestPath(shown, visible);
+  const { resources: criticalPath } = longestPath(shown);
   const steps = criticalPath.slice(1).map((to, i) => `${idOf(criticalPath[i] as GraphResource)} ${idOf(to)}`);
   const critical = new Set(steps.filter((pair) => pair.split(" ")[0] !== pair.split(" ")[1]));
   const pairs = new Set(critical);
@@ -176,19 +176,28 @@ function predecessors(resource: GraphResource, byUrn: Map<string, GraphResource>
   return [...new Set(urns)].sort().flatMap((urn) => byUrn.get(urn) ?? []);
 }
 
-function longestPath(resources: GraphResource[], byUrn: Map<string, GraphResource>): GraphResource[] {
-  const known = new Map<GraphResource, { total: number; path: GraphResource[] }>();
-  const to = (resource: GraphResource): { total: number; path: GraphResource[] } => {
+/**
+ * The chain of resources that takes longest, first to last, and the seconds that it takes.
+ * @param taking the seconds of one resource. @default what a real cloud takes, roughly
+ */
+export function longestPath(
+  resources: GraphResource[],
+  taking: (resource: GraphResource) => number = seconds,
+): { total: number; resources: GraphResource[] } {
+  const byUrn = new Map(resources.map((resource) => [resource.urn, resource]));
+  const known = new Map<GraphResource, { total: number; resources: GraphResource[] }>();
+  const none = { total: 0, resources: [] };
+  const longest = (paths: { total: number; resources: GraphResource[] }[]) =>
+    paths.reduce((a, b) => (b.total > a.total ? b : a), none);
+  const to = (resource: GraphResource): { total: number; resources: GraphResource[] } => {
     const found = known.get(resource);
     if (found) return found;
-    const before = predecessors(resource, byUrn)
-      .map(to)
-      .reduce((a, b) => (b.total > a.total ? b : a), { total: 0, path: [] });
-    const longest = { total: before.total + seconds(resource), path: [...before.path, resource] };
-    known.set(resource, longest);
-    return longest;
+    const before = longest(predecessors(resource, byUrn).map(to));
+    const path = { total: before.total + taking(resource), resources: [...before.resources, resource] };
+    known.set(resource, path);
+    return path;
   };
-  return resources.map(to).reduce((a, b) => (b.total > a.total ? b : a), { total: 0, path: [] }).path;
+  return longest(resources.map(to));
 }
 
 /** Without the edges that a longer way implies; those of the critical path stay. */

@@ -103,7 +103,12 @@ export class EmbeddedCluster implements Runtime {
   }
 
   #options() {
-    return { accountPort: this.accountPort, report: (line: string) => console.log(line) };
+    const { attachment, diskPod } = this.store.settings.latency;
+    return {
+      accountPort: this.accountPort,
+      report: (line: string) => console.log(line),
+      ...(diskPod > 0 && { diskPodSeconds: attachment + diskPod }),
+    };
   }
 
   #startControllers(cluster: Cluster) {

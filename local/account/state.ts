@@ -25,6 +25,8 @@ const settingsSchema = z.strictObject({
       balancer: seconds.default(1),
       volume: seconds.default(0.2),
       attachment: seconds.default(0.2),
+      /** From its disk being attached to its being ready, of a pod that claims one. Taken when the cluster is created. */
+      diskPod: seconds.default(0),
     })
     .prefault({}),
 });

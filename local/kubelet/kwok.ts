@@ -19,6 +19,21 @@ export function setRealPods(real: boolean): void {
   else rmSync(marker(), { force: true });
 }
 
+/** Lets a pod that claims a disk be ready so many seconds after it has a node: kwok itself waits for no attachment. */
+export function delayDiskPods(documents: Document[], seconds: number): void {
+  const ready = documents.find((document) => document.getIn(["metadata", "name"]) === "pod-ready");
+  if (!ready) throw new Error("kwok has no stage pod-ready.");
+  const later = ready.clone() as Document;
+  const key = ".spec.volumes[]?.persistentVolumeClaim.claimName";
+  const only = (stage: Document, operator: string) =>
+    stage.addIn(["spec", "selector", "matchExpressions"], stage.createNode({ key, operator }));
+  only(ready, "DoesNotExist");
+  only(later, "Exists");
+  later.setIn(["metadata", "name"], "disk-pod-ready");
+  later.setIn(["spec", "delay"], { durationMilliseconds: Math.round(seconds * 1000) });
+  documents.push(later);
+}
+
 /** Takes the real pods out of kwok's hands, or gives them back, in kwok's configuration. */
 export function configureKwok(documents: Document[], real: boolean): void {
   for (const stage of documents) {

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { isAbsolute, join, relative, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { version } from "@pulumi/docker/package.json";
 import { contextDigest, packLayer } from "./docker/context";
 import { type Credentials, familiarName, parseReference, pushLayer } from "./docker/registry";
@@ -47,6 +48,9 @@ interface ImageInputs {
   skipPush?: boolean;
   buildOnPreview?: boolean;
 }
+
+/** What a build and a push take at least, so that a run can have a real builder's proportions: `<seconds> <seconds>`. */
+const [BUILD_SECONDS = 0, PUSH_SECONDS = 0] = (process.env.HOBNOB_LOCAL_IMAGE_SECONDS ?? "").split(" ").map(Number);
 
 const hostPlatform = (): string => `linux/${{ x64: "amd64", ia32: "386" }[process.arch as string] ?? process.arch}`;
 
@@ -157,15 +161,19 @@ class DockerProvider implements Provider {
       urn,
     );
     const { context, dockerfile } = placeOf(inputs.build);
-    const layer = await packLayer(context, dockerfile);
+    const [layer] = await Promise.all([packLayer(context, dockerfile), this.#pass(BUILD_SECONDS)]);
     const { platform = hostPlatform(), args = {}, target = "" } = inputs.build ?? {};
     const note = `build context packed without a container engine; ${JSON.stringify({ args, target })}`;
     const { imageName } = inputs;
     if (inputs.skipPush) return `sha256:${contextDigest(context, dockerfile)}`;
     this.#engine.status("Pushing Image to the registry", urn);
     const reference = parseReference(imageName);
-    return `${familiarName(reference)}@${await pushLayer(reference, credentials, { layer, platform, note })}`;
+    const pushed = pushLayer(reference, credentials, { layer, platform, note });
+    const [digest] = await Promise.all([pushed, this.#pass(PUSH_SECONDS)]);
+    return `${familiarName(reference)}@${digest}`;
   }
+
+  #pass = (seconds: number) => sleep(seconds * 1000, undefined, { signal: this.#cancelled.signal });
 
   #credentials({ registry = {} }: ImageInputs, urn: string): Credentials | undefined {
     const { username, password } = registry;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { type GraphResource, mermaid, picture, svg } from "../../operations/graph";
+import { type GraphResource, longestPath, mermaid, picture, svg } from "../../operations/graph";
 import { graphPictures } from "../../scripts/graphPicture";
 import { captureStack } from "./stacks";
 
@@ -105,6 +105,23 @@ describe("the picture of a stack", () => {
     const [one, other] = [picture([...chain, ...both, user]), picture([turned, ...both, ...chain].reverse())];
     assert.equal(mermaid(one), mermaid(other));
     assert.equal(await svg(one), await svg(other));
+  });
+
+  it("must find the chain that takes longest by whatever time each resource is said to take", () => {
+    const taking = new Map([
+      [set, 5],
+      [login, 0],
+      [backend, 3],
+      [password, 7],
+    ]);
+    const { total, resources } = longestPath(chain, (one) => taking.get(one) ?? 0);
+    assert.equal(total, 8);
+    assert.deepEqual(resources.slice(0, 3), [set, login, backend]);
+    taking.set(password, 9);
+    assert.deepEqual(
+      longestPath(chain, (one) => taking.get(one) ?? 0),
+      { total: 9, resources: [password] },
+    );
   });
 
   it("must draw every box and wait, and the critical path in red", async () => {

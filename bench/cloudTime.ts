@@ -1,0 +1,302 @@
+import { createSocket, type Socket } from "node:dgram";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { decode, encode } from "dns-packet";
+import { execa } from "execa";
+import { parse, stringify } from "yaml";
+import { NAME_SERVERS } from "../components/dns";
+import { adminKubeconfig } from "../local/cluster";
+import { stopDaemons } from "../local/daemons";
+import { type Engine, projectDirectory, pulumi } from "../local/engine";
+import { cloneDirectory } from "../local/paths";
+import { startPlatform } from "../local/start";
+import { obtainTools } from "../local/tools";
+import { type GraphResource, longestPath } from "../operations/graph";
+import { alternate, type Bench, type Context, median, ratio, type Variant } from "./harness";
+
+/** Seconds that a minute of the real cloud takes here: 9 minutes of it are the graph's longest path. */
+const MINUTE = Number(process.env.HOBNOB_BENCH_MINUTE ?? 12);
+
+/** Minutes of a real cloud. */
+const TAKES = { cluster: 5, nodePool: 2, build: 2, push: 1, balancer: 2, attachment: 1, diskPod: 1, certificate: 1 };
+
+/** A cluster's nodes come after its control plane, and both are its five minutes. */
+const LATENCY = {
+  cluster: MINUTE * (TAKES.cluster - TAKES.nodePool),
+  node: MINUTE * TAKES.nodePool,
+  balancer: MINUTE * TAKES.balancer,
+  certificate: MINUTE * TAKES.certificate,
+  volume: 0,
+  attachment: MINUTE * TAKES.attachment,
+  diskPod: MINUTE * TAKES.diskPod,
+};
+const [BUILD, PUSH] = [MINUTE * TAKES.build, MINUTE * TAKES.push];
+
+/** A resource as the state has it, its secrets in the clear. */
+interface Resource extends GraphResource {
+  // biome-ignore lint/suspicious/noExplicitAny: as many shapes as types
+  inputs?: any;
+}
+
+const bench: Bench = {
+  name: "cloudTime",
+  title: "e. A real cloud's time: makespan against the graph's longest path, a checklist and two phases",
+  minutes: 40,
+  async run(context) {
+    const nameServer = await startNameServer();
+    const stack = new Stack(context, nameServer);
+    const { hobnob, checklist, phases } = await alternate(
+      {
+        hobnob: stack.variant(up, (platform) => stack.keepGraph(platform)),
+        checklist: stack.variant((platform) => stack.checklist(platform)),
+        phases: stack.variant(async (platform) => {
+          useProgram("bench/programs/cloudTime/index.ts");
+          await up(platform);
+          useProgram("index.ts");
+          await up(platform);
+        }),
+      },
+      context,
+    ).finally(() => nameServer.close());
+    const waiting = stack.resources.map((one) => ({
+      ...one,
+      dependencies: [...(one.dependencies ?? []), one.parent ?? ""],
+    }));
+    const { total, resources } = longestPath(waiting, latencyOf);
+    const path = { samples: hobnob.samples.map(() => total) };
+    const minutes = `${total / MINUTE} minutes of a real cloud at ${MINUTE} s each`;
+    return {
+      cases: [
+        {
+          case: minutes,
+          variants: {
+            "the graph's longest path": path,
+            hobnob,
+            "the same steps one after the other": checklist,
+            "cloud first, then Kubernetes": phases,
+          },
+        },
+      ],
+      goals: [
+        { goal: "e. cloud time: hobnob ÷ the graph's longest path", value: ratio(hobnob, path), atMost: 1.03 },
+        { goal: "e. cloud time: one step after the other ÷ hobnob", value: ratio(checklist, hobnob), atLeast: 1.4 },
+        { goal: "e. cloud time: cloud first, then Kubernetes ÷ hobnob", value: ratio(phases, hobnob) },
+      ],
+      notes: [
+        `The longest path, by the state's dependencies, providers and parents and by each resource's configured latency alone: ${resources
+          .filter((one) => latencyOf(one) > 0)
+          .map((one) => `${kindOf(one.type)} ${latencyOf(one)} s`)
+          .join(" → ")}.`,
+        "Prod's settings with a certificate, from `pulumi up` to its end, program start and plugins included; the latencies are the simulated account's, and pods but Elasticsearch's are ready at once.",
+        "One after the other: the account's API (as doctl asks it), the time of `docker build` and `docker push`, and `kubectl apply` with `rollout status` or `wait` for the same objects, each once the one before is done, in one process that knows all names.",
+        "Two phases: a program with the cluster, its pools, image, zone and certificate, and then the whole one on the same stack.",
+        `The machine's processors were ${Math.round(median(stack.busy) * 100)} % busy: almost all of it is waiting.`,
+      ],
+    };
+  },
+};
+
+export default bench;
+
+/** One stack from nothing, each time on a platform of its own. */
+class Stack {
+  /** Of the last run of the whole graph. */
+  resources: Resource[] = [];
+  /** How much of the machine's processors each run had work for. */
+  readonly busy: number[] = [];
+
+  constructor(
+    private readonly context: Context,
+    private readonly nameServer: Socket,
+  ) {}
+
+  /** @param after untimed, of a run that went well */
+  variant(work: (platform: Engine) => Promise<unknown>, after = async (_: Engine) => {}): Variant {
+    let platform: Engine;
+    let directory: string;
+    const remove = async () => {
+      await stopDaemons();
+      rmSync(directory, { recursive: true, force: true });
+      for (const name of ["HOBNOB_LOCAL_STATE", "HOBNOB_LOCAL_IMAGE_SECONDS"]) delete process.env[name];
+    };
+    return {
+      prepare: async () => {
+        directory = mkdtempSync(join(this.context.scratch, "state-"));
+        Object.assign(process.env, { HOBNOB_LOCAL_STATE: directory, HOBNOB_LOCAL_IMAGE_SECONDS: `${BUILD} ${PUSH}` });
+        ({ platform } = await startPlatform("up", settings(this.nameServer)));
+        await ask(platform, "/local/settings", { latency: LATENCY });
+      },
+      run: async () => {
+        const [busy, began] = [processorSeconds(), performance.now()];
+        try {
+          await work(platform);
+          const seconds = (performance.now() - began) / 1000;
+          this.busy.push((processorSeconds() - busy) / seconds / cpus().length);
+          await after(platform);
+          return { seconds };
+        } catch (error) {
+          await remove();
+          throw error;
+        }
+      },
+      restore: remove,
+    };
+  }
+
+  async keepGraph(platform: Engine): Promise<void> {
+    const { stdout } = await pulumi(platform, ["stack", "export", "--stack", "local", "--show-secrets"]);
+    this.resources = inTheClear(JSON.parse(String(stdout)).deployment.resources) as Resource[];
+  }
+
+  /** As a README would have it: a command, its wait, the next command. Its objects are the ones that the graph makes. */
+  async checklist(platform: Engine): Promise<void> {
+    const { kubectl } = await obtainTools(["kubectl"]);
+    const made = this.resources.filter(({ type }) => !type.startsWith("hobnob:"));
+    const of = (...kinds: string[]) => made.filter(({ type }) => kinds.includes(kindOf(type)));
+    const input = (kind: string) => of(kind)[0]?.inputs;
+    const post = (path: string, body: object) => ask(platform, `/v2/${path}`, body);
+
+    const { vpc } = await post("vpcs", { name: "checklist", region: "fra1", ip_range: input("Vpc").ipRange });
+    const { name, region, version, ha, nodePool } = input("KubernetesCluster");
+    const ours = { name, region, version, ha, vpc_uuid: vpc.id, node_pools: [poolRequest(nodePool)] };
+    const { kubernetes_cluster: cluster } = await post("kubernetes/clusters", ours);
+    const path = `/v2/kubernetes/clusters/${cluster.id}`;
+    await until(async () => (await ask(platform, path)).kubernetes_cluster.status.state === "running");
+    for (const { inputs } of of("KubernetesNodePool")) {
+      const { node_pool: pool } = await post(`kubernetes/clusters/${cluster.id}/node_pools`, poolRequest(inputs));
+      const isRunning = ({ status }: { status: { state: string } }) => status.state === "running";
+      await until(async () => (await ask(platform, `${path}/node_pools/${pool.id}`)).node_pool.nodes.every(isRunning));
+    }
+
+    // docker build, docker push: what a registry of this machine takes itself is left out, to the checklist's good.
+    await sleep((BUILD + PUSH) * 1000);
+
+    const { domains, ...request } = input("Certificate");
+    await post("domains", { name: input("Domain").name });
+    const { certificate } = await post("certificates", { ...request, dns_names: domains });
+    await until(
+      async () => (await ask(platform, `/v2/certificates/${certificate.id}`)).certificate.state === "verified",
+    );
+
+    const env = { KUBECONFIG: adminKubeconfig() };
+    const run = (args: string[], input?: string) => execa(kubectl.path, args, { env, ...(input && { input }) });
+    const apply = (resources: Resource[]) =>
+      run(
+        ["apply", "-f", "-"],
+        JSON.stringify({ apiVersion: "v1", kind: "List", items: resources.map((one) => one.inputs) }),
+      );
+    const waited = [...of("StatefulSet", "DaemonSet", "Deployment", "Ingress"), ...made.filter(isBalancer)];
+    await apply(made.filter((one) => isObject(one) && !waited.includes(one)));
+    for (const kind of ["DaemonSet", "StatefulSet", "Deployment"]) {
+      for (const one of of(kind)) {
+        const { name, namespace } = one.inputs.metadata;
+        await apply([one]);
+        await run(["rollout", "status", `${kind}/${name}`, "--namespace", namespace, "--timeout", "15m"]);
+      }
+    }
+    let address = "";
+    for (const one of [...this.resources.filter(isBalancer), ...of("Ingress")]) {
+      const { name, namespace } = one.inputs.metadata;
+      const ip = "jsonpath={.status.loadBalancer.ingress[0].ip}";
+      const named = [`${one.inputs.kind}/${name}`, "--namespace", namespace];
+      await apply([one]);
+      await run(["wait", ...named, `--for=${ip}`, "--timeout", "15m"]);
+      if (isBalancer(one)) {
+        address = (await run(["get", ...named, "--output", ip])).stdout;
+        for (const { inputs } of of("DnsRecord"))
+          await post(`domains/${inputs.domain}/records`, {
+            type: inputs.type,
+            name: inputs.name,
+            ttl: inputs.ttl,
+            data: address,
+          });
+      }
+    }
+  }
+}
+
+/** Those of `prod`, with a certificate, on this machine's registry. */
+function settings(nameServer: Socket): Record<string, unknown> {
+  const { config } = parse(readFileSync(join(cloneDirectory, "Pulumi.prod.yaml"), "utf8"));
+  const { "hobnob:registry": _, ...ours } = config;
+  return {
+    ...ours,
+    "hobnob:domain": "hobnob.test",
+    "hobnob:tls": { enabled: true, resolver: `127.0.0.1:${nameServer.address().port}` },
+  };
+}
+
+/** By it the world finds every zone at DigitalOcean's name servers: else no certificate could be had. */
+async function startNameServer(): Promise<Socket> {
+  const socket = createSocket("udp4");
+  socket.on("message", (message, { address, port }) => {
+    const { id, questions = [] } = decode(message);
+    const answers = NAME_SERVERS.map((data) => ({ type: "NS" as const, name: questions[0]?.name ?? "", data }));
+    socket.send(encode({ type: "response", id, questions, answers }), port, address);
+  });
+  await once(socket.bind(0, "127.0.0.1"), "listening");
+  return socket;
+}
+
+const up = (platform: Engine) =>
+  pulumi(platform, ["up", "--yes", "--skip-preview", "--suppress-outputs", "--stack", "local"]);
+
+/** In the copy of the project, whose `program` is the clone. */
+function useProgram(main: string): void {
+  const file = join(projectDirectory(), "Pulumi.yaml");
+  writeFileSync(file, stringify({ ...parse(readFileSync(file, "utf8")), main: `program/${main}` }));
+}
+
+/** What the settings above make of one resource; what is not named takes no time. */
+function latencyOf({ type, inputs }: Resource): number {
+  const kind = kindOf(type);
+  if (kind === "KubernetesCluster") return LATENCY.cluster + LATENCY.node;
+  if (kind === "KubernetesNodePool") return LATENCY.node;
+  if (kind === "Image" && type.startsWith("docker:")) return BUILD + PUSH;
+  if (kind === "Certificate" && type.startsWith("digitalocean:")) return LATENCY.certificate;
+  if (kind === "StatefulSet") return LATENCY.attachment + LATENCY.diskPod;
+  return inputs?.spec?.type === "LoadBalancer" ? LATENCY.balancer : 0;
+}
+
+const kindOf = (type: string) => type.split(":").at(-1) ?? type;
+const isBalancer = ({ inputs }: Resource): boolean => inputs?.spec?.type === "LoadBalancer";
+const isObject = ({ type }: Resource) => /^kubernetes:(?!.*Patch$)/.test(type);
+
+// biome-ignore lint/suspicious/noExplicitAny: the account's answers have as many shapes as paths
+async function ask({ environment }: Engine, path: string, body?: object): Promise<any> {
+  const { DIGITALOCEAN_API_URL: url, DIGITALOCEAN_TOKEN: token } = environment;
+  const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
+  const response = await fetch(`${url}${path}`, {
+    headers,
+    ...(body && { method: "POST", body: JSON.stringify(body) }),
+  });
+  if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+  return response.json();
+}
+
+async function until(isSo: () => Promise<boolean>): Promise<void> {
+  while (!(await isSo())) await sleep(250);
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: the inputs of a pool, wherever they stand
+const poolRequest = ({ autoScale, nodeCount, minNodes, maxNodes, name, size, labels, taints, tags }: any) => ({
+  ...{ name, size, labels, taints, tags, count: nodeCount ?? minNodes },
+  ...(autoScale && { auto_scale: true, min_nodes: minNodes, max_nodes: maxNodes }),
+});
+
+/** Inputs without the engine's marks of secrets. */
+function inTheClear(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(inTheClear);
+  if (typeof value !== "object" || value === null) return value;
+  const { plaintext, ...members } = value as Record<string, unknown>;
+  if ("4dabf18193072939515e22adb298388d" in members && typeof plaintext === "string") return JSON.parse(plaintext);
+  return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, inTheClear(member)]));
+}
+
+/** That all processors of the machine have been busy since it started (Linux). */
+function processorSeconds(): number {
+  return cpus().reduce((sum, { times: { user, nice, sys, irq } }) => sum + user + nice + sys + irq, 0) / 1000;
+}
