@@ -67,7 +67,6 @@ export class Platform {
     }
     symlinkSync(join(cloneDirectory, "node_modules"), join(this.clone, "node_modules"));
     mkdirSync(this.points);
-    this.#bundlePlugins();
     if (program === "account") this.#takeAccountProgram();
   }
 
@@ -79,19 +78,6 @@ export class Platform {
       join(this.state, "account", "state.json"),
       JSON.stringify({ settings: { withCluster: false, latency } }),
     );
-  }
-
-  /** A run starts plugins four times over, and loading their modules one by one takes longer than their work. */
-  #bundlePlugins(): void {
-    for (const name of readdirSync(join(this.clone, "local", "plugins"))) {
-      const bundle = join(this.clone, "local", "providers", `${name}.js`);
-      const source = join(cloneDirectory, "local", "providers", `${name}.ts`);
-      if (!existsSync(source)) continue;
-      const options = ["--bundle", "--platform=node", "--target=node20", "--log-level=error", `--outfile=${bundle}`];
-      execFileSync(join(cloneDirectory, "node_modules", ".bin", "esbuild"), [source, ...options]);
-      const launcher = join(this.clone, "local", "plugins", name, `pulumi-resource-${name}`);
-      writeFileSync(launcher, `#!/bin/sh\nexec node '${bundle}' "$@"\n`);
-    }
   }
 
   configure(config: Record<string, unknown>): void {
@@ -149,7 +135,7 @@ export class Platform {
     const chosen = {
       run: () => own,
       engine: () => matching(own, /^(\S*\/)?pulumi (up|destroy) /),
-      provider: () => matching(own, new RegExp(`^\\S*node .*local/providers/${provider}\\.[jt]s`)),
+      provider: () => matching(own, new RegExp(`^\\S*node .*plugins/${provider}/${provider}\\.js`)),
       machine: () => [...new Set([...own, ...here])],
       "api-server": () => matching(here, /^\S*\/bin\/kube-apiserver /),
       registry: () => matching(here, /registry serve /),

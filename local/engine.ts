@@ -7,6 +7,7 @@ import { execa, type Options } from "execa";
 import { parse, stringify } from "yaml";
 import { releaseDeadLock } from "../operations/lock";
 import { engineSettings, type Runner, recover } from "../operations/recovery";
+import { bundlePlugins, bundlesDirectory } from "./bundles";
 import { cloneDirectory, stateDirectory } from "./paths";
 import { policyPackStarter, withPolicyPacks } from "./policyPacks";
 import type { Tool } from "./tools";
@@ -152,12 +153,13 @@ export async function recoverRun(
 
 /** A plugin outlives a killed engine by an instant, in which it may still make something. */
 async function orphansAreGone(): Promise<void> {
-  const plugins = join(cloneDirectory, "local", "providers");
   for (let attempt = 0; attempt < 50; attempt++) {
     const { stdout } = await execa("ps", ["-ww", "-eo", "ppid=,pid=,args="]);
     const processes = stdout.split("\n").map((line) => /^\s*(\d+)\s+(\d+) (.*)$/.exec(line) ?? []);
     const engines = new Set(processes.filter(([, , , args = ""]) => /pulumi/.test(args)).map(([, , pid]) => pid));
-    const orphans = processes.filter(([, ppid, , args = ""]) => args.includes(plugins) && !engines.has(ppid));
+    const orphans = processes.filter(
+      ([, ppid, , args = ""]) => args.includes(bundlesDirectory()) && !engines.has(ppid),
+    );
     if (orphans.length === 0) return;
     await sleep(100);
   }
@@ -200,13 +202,14 @@ export function stackResources(stack: string, project = platformProject()): Stat
 }
 
 /** Named in the project's file, so that neither the PATH nor a download decides which plugin is run. */
-const pluginFolders = ({ sources }: Engine, languageHost: string) => ({
-  languages: [{ name: "nodejs", path: languageHost }],
-  analyzers: [policyPackStarter],
-  providers: providers
-    .filter((name) => sources[name] === "simulated")
-    .map((name) => ({ name, path: join(cloneDirectory, "local", "plugins", name) })),
-});
+function pluginFolders({ sources }: Engine, languageHost: string) {
+  const folders = bundlePlugins(providers.filter((name) => sources[name] === "simulated"));
+  return {
+    languages: [{ name: "nodejs", path: languageHost }],
+    analyzers: [policyPackStarter],
+    providers: Object.entries(folders).map(([name, path]) => ({ name, path })),
+  };
+}
 
 /** Of a Pulumi.yaml. */
 interface RuntimeOptions {

@@ -8,7 +8,7 @@ import * as proto from "@pulumi/pulumi/proto/provider_pb";
 import { Struct } from "google-protobuf/google/protobuf/struct_pb";
 import { type Account, startAccount } from "../../local/account/account";
 import { accountForControllers } from "../../local/account/attachments";
-import { cloneDirectory } from "../../local/paths";
+import { bundlePlugins } from "../../local/bundles";
 
 // biome-ignore lint/suspicious/noExplicitAny: what the provider answers is asserted field by field
 type Bag = Record<string, any>;
@@ -34,7 +34,7 @@ describe("the simulated digitalocean plugin", function () {
   let client: ResourceProviderClient;
 
   before(async () => {
-    const executable = join(cloneDirectory, "local", "plugins", "digitalocean", "pulumi-resource-digitalocean");
+    const executable = join(bundlePlugins(["digitalocean"]).digitalocean, "pulumi-resource-digitalocean");
     plugin = spawn(executable, ["127.0.0.1:1"], { stdio: ["ignore", "pipe", "inherit"] });
     const [port] = await once(plugin.stdout as NodeJS.ReadableStream, "data");
     client = new ResourceProviderClient(`127.0.0.1:${Number(String(port))}`, grpc.credentials.createInsecure());

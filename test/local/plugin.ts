@@ -9,7 +9,7 @@ import * as proto from "@pulumi/pulumi/proto/provider_pb";
 import { Status } from "@pulumi/pulumi/proto/status_pb";
 import { Empty } from "google-protobuf/google/protobuf/empty_pb";
 import { Struct } from "google-protobuf/google/protobuf/struct_pb";
-import { cloneDirectory } from "../../local/paths";
+import { bundlePlugins } from "../../local/bundles";
 
 // biome-ignore lint/suspicious/noExplicitAny: what a plugin answers is asserted field by field
 export type Bag = Record<string, any>;
@@ -76,7 +76,7 @@ export class Plugin {
         error ? reject(error) : resolve(bound),
       );
     });
-    const executable = join(cloneDirectory, "local", "plugins", name, `pulumi-resource-${name}`);
+    const executable = join(bundlePlugins([name])[name] ?? "", `pulumi-resource-${name}`);
     const child = spawn(executable, [`127.0.0.1:${port}`], { stdio: ["ignore", "pipe", "inherit"], ...options });
     const [line] = await once(child.stdout as NodeJS.ReadableStream, "data");
     const client = new ResourceProviderClient(`127.0.0.1:${Number(String(line))}`, grpc.credentials.createInsecure());
