@@ -23,7 +23,7 @@ export interface Host {
 }
 
 /** A command of a workflow's, as it was run. */
-export interface Command {
+interface Command {
   job: string;
   environment?: string;
   run: string;
@@ -43,7 +43,7 @@ interface Job {
   needs?: string | string[];
   uses?: string;
   with?: Record<string, string>;
-  strategy?: { matrix: Record<string, string> };
+  strategy?: { matrix: Record<string, unknown> };
   environment?: string;
   env?: Record<string, string>;
   outputs?: Record<string, string>;
@@ -65,11 +65,10 @@ export const evaluate = (expression: string, contexts: object): unknown =>
   runInNewContext(expression, { fromJSON: JSON.parse, always: () => true, cancelled: () => false, ...contexts });
 
 function filled(text: unknown, contexts: object): unknown {
-  const whole = /^\$\{\{((?!\}\}).)*\}\}$/s.test(String(text));
-  if (whole) return evaluate(String(text).slice(3, -2), contexts) ?? "";
-  return String(text).replaceAll(/\$\{\{(.*?)\}\}/g, (_, expression: string) =>
-    String(evaluate(expression, contexts) ?? ""),
-  );
+  if (typeof text !== "string") return text;
+  const whole = /^\$\{\{((?!\}\}).)*\}\}$/s.test(text);
+  if (whole) return evaluate(text.slice(3, -2), contexts) ?? "";
+  return text.replaceAll(/\$\{\{(.*?)\}\}/g, (_, expression: string) => String(evaluate(expression, contexts) ?? ""));
 }
 
 const allFilled = <T>(values: Record<string, unknown> = {}, contexts: object) =>
