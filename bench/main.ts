@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { UserError } from "../violations";
 import cloudTime from "./cloudTime";
+import firstStart from "./firstStart";
 import fromNothing from "./fromNothing";
 import growth from "./growth";
 import { type Bench, machine } from "./harness";
@@ -16,7 +17,16 @@ import { type Result, readResult, regressions, tableOf, writeResult } from "./re
 import sampleApi from "./sampleApi";
 
 /** In the order of the README. */
-export const benches: Bench[] = [fromNothing, noChange, oneChange, growth, cloudTime, programStart, sampleApi];
+export const benches: Bench[] = [
+  fromNothing,
+  noChange,
+  oneChange,
+  growth,
+  cloudTime,
+  programStart,
+  firstStart,
+  sampleApi,
+];
 
 const help = `npm run bench [-- <name> …] [--repetitions <n>] [--check] [--keep]
 

@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -16,6 +17,7 @@ if (major < 20 || (major === 20 && minor < 19)) {
 // A Ctrl-C reaches the whole process group; the child decides how to end, and this waits for it.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => {});
 
+fetchModules();
 await install(clone, "packages", 30);
 if (["test", "examples"].includes(command))
   for (const program of programs()) await install(program, `packages of ${relative(clone, program)}`, 10);
@@ -30,6 +32,19 @@ function programs() {
     readdirSync(join(examples, name)).map((part) => join(examples, name, part)),
   );
   return [join(clone, "app", "api"), ...inside.filter((path) => existsSync(join(path, "package-lock.json")))];
+}
+
+/** Where the tools will have to be built, the longest build's modules are fetched beside npm's packages. */
+function fetchModules() {
+  const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache");
+  if (command !== "start" || process.env.HOBNOB_NO_DOWNLOAD !== "1" || existsSync(join(cache, "hobnob", "tools")))
+    return;
+  const env = { ...process.env, CGO_ENABLED: "0", GOFLAGS: "", GOTOOLCHAIN: "local", GOWORK: "off" };
+  const cwd = join(clone, "local", "tools", "cluster");
+  // What fails here, the build tells.
+  spawn("go", ["list", "-mod=readonly", "-deps", "tool"], { cwd, env, stdio: "ignore" })
+    .on("error", () => {})
+    .unref();
 }
 
 async function install(directory, what, seconds) {

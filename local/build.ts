@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { mkdtemp, statfs } from "node:fs/promises";
+import { freemem } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { execa } from "execa";
 import { lt } from "semver";
@@ -58,6 +59,12 @@ export async function requireBuildable(modules: GoModule[], names: string[], ref
   for (const directory of [cacheDirectory(), ...directories]) await requireSpace(directory, megabytes);
 }
 
+/** Fetches what a build of the packages will read, while another one keeps the processor busy. What fails, the build tells. */
+export async function fetchModules(module: GoModule, packages: string[], cancelSignal: AbortSignal): Promise<void> {
+  const options = { cwd: module.directory, env: goEnvironment, stdio: "ignore", reject: false, cancelSignal } as const;
+  await execa("go", ["list", "-mod=readonly", "-deps", ...packages], options);
+}
+
 /**
  * Builds the packages into `directory`, each under its name in the same step when all are done.
  * @throws ToolError with the compiler's last lines and where the rest is.
@@ -77,7 +84,7 @@ export async function build(
   try {
     const go = await execa("go", ["build", ...flags(module.stamp), "-o", `${temporary}/`, ...Object.values(packages)], {
       cwd: module.directory,
-      env: goEnvironment,
+      env: { ...goEnvironment, ...garbageCollection() },
       all: true,
       stderr: ["pipe", { file: log }],
       reject: false,
@@ -106,6 +113,13 @@ const goEnvironment = {
   GOTOOLCHAIN: "local",
   GOWORK: "off",
 };
+
+/** Compiling is a fifth quicker where it need not collect its garbage: a process is over before it fills its share of the memory. */
+function garbageCollection(): NodeJS.ProcessEnv {
+  const gibibyte = 2 ** 30;
+  if (freemem() < 4 * gibibyte) return {};
+  return { GOGC: "off", GOMEMLIMIT: String(Math.round(Math.max(gibibyte, freemem() / 10))) };
+}
 
 const flags = (stamp: Record<string, string>): string[] => {
   const variables = Object.entries(stamp).map(([name, value]) => `-X ${name}=${value}`);

@@ -7,7 +7,7 @@ import pLimit from "p-limit";
 import { lock } from "proper-lockfile";
 import { satisfies } from "semver";
 import packageJson from "../package.json";
-import { build, type GoModule, pin, pinnedVersion, requireBuildable } from "./build";
+import { build, fetchModules, type GoModule, pin, pinnedVersion, requireBuildable } from "./build";
 import { type Download, download } from "./download";
 import { cacheDirectory, cloneDirectory } from "./paths";
 
@@ -102,16 +102,18 @@ export async function obtain<Name extends string>(
   if (missing().length > 0) {
     const moduleOf = ([name]: Name[]) => origins[name as Name].module;
     const builds = grouped(missing(), (name) => origins[name].module.directory);
-    // The longest first, so that both cores are busy to the end.
+    // The longest first, so that both cores are busy to the end; before it the shortest, for what all of them compile.
     builds.sort((a, b) => moduleOf(b).seconds - moduleOf(a).seconds);
+    builds.unshift(...builds.splice(-1));
     const modules = builds.map(moduleOf);
     await requireBuildable(modules, missing(), refusals);
     const seconds = modules.reduce((sum, module) => sum + module.seconds, 0);
     const progress = new Progress(report, "building", (seconds * 2) / availableParallelism());
-    const jobs = builds.map(
-      (names) => (signal: AbortSignal) => progress.of(names, () => fromSource(origins, names, signal)),
-    );
-    await inPairs(jobs)
+    const [first, ...others] = builds.map((names) => ({
+      fetch: (signal: AbortSignal) => fetchModules(moduleOf(names), packagesOf(origins, names), signal),
+      build: (signal: AbortSignal) => progress.of(names, () => fromSource(origins, names, signal)),
+    }));
+    await inPairs(first as (typeof others)[number], others)
       .then((tools) => Object.assign(found, ...tools))
       .finally(() => progress.end());
   }
@@ -158,6 +160,9 @@ async function fromSource<Name extends string>(origins: Record<Name, Origin>, na
   });
 }
 
+const packagesOf = <Name extends string>(origins: Record<Name, Origin>, names: Name[]) =>
+  names.map((name) => origins[name].package);
+
 /** Makes what is missing in a directory of the cache, while other processes that want the same wait and then find it there. */
 async function once<Name extends string>(
   origins: Record<Name, Origin>,
@@ -186,19 +191,30 @@ async function once<Name extends string>(
   }
 }
 
-/** Two builds at a time: while one links, on a single core, or waits for modules, the other compiles. The first failure ends both. */
-async function inPairs<T>(jobs: ((signal: AbortSignal) => Promise<T>)[]): Promise<T[]> {
+interface Job<T> {
+  fetch(signal: AbortSignal): Promise<unknown>;
+  build(signal: AbortSignal): Promise<T>;
+}
+
+/**
+ * The first build alone, while the modules of the others are fetched: what all share is compiled once. Then two at a
+ * time: while one links, on a single core, the other compiles. The first failure ends all.
+ */
+async function inPairs<T>(first: Job<T>, others: Job<T>[]): Promise<T[]> {
   const abort = new AbortController();
   const interrupt = () => abort.abort();
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   for (const signal of signals) process.on(signal, interrupt);
   const limit = pLimit(2);
-  const running = jobs.map((job) => limit(() => job(abort.signal)));
+  const { signal } = abort;
+  const fetching = others.map(({ fetch }) => fetch(signal));
+  const alone = first.build(signal);
+  const running = [alone, ...others.map(({ build }) => limit(async () => alone.then(() => build(signal))))];
   try {
     return await Promise.all(running);
   } catch (error) {
     abort.abort();
-    await Promise.allSettled(running);
+    await Promise.allSettled([...running, ...fetching]);
     throw error;
   } finally {
     for (const signal of signals) process.off(signal, interrupt);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import {
   chmodSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -13,7 +14,7 @@ import {
 } from "node:fs";
 import { createServer, type RequestListener, type Server } from "node:http";
 import { type AddressInfo, createServer as createSocketServer } from "node:net";
-import { tmpdir } from "node:os";
+import { freemem, tmpdir } from "node:os";
 import { join } from "node:path";
 import { execaSync } from "execa";
 import { create } from "tar";
@@ -302,6 +303,34 @@ describe("tools", function () {
         const both = await Promise.all([1, 2].map(() => obtain({ tool: origin() }, ["tool"])));
         assert.deepEqual(both.map(({ tool }) => tool.source).sort(), ["build", "cache"]);
         assert.equal(both[0]?.tool.path, both[1]?.tool.path);
+      });
+
+      it("must begin with the shortest alone and fetch for the others beside it, then take the longest first", async () => {
+        const log = join(scratch, "go.log");
+        const go = execaSync("go", ["env", "GOROOT"]).stdout;
+        onPath(
+          "go",
+          `told="$1 $(basename "$PWD") \${GOGC-default}"; echo "$told" >> ${log}; ${go}/bin/go "$@" && echo "end of $told" >> ${log}`,
+        );
+        const tools = Object.entries({ middle: 2, short: 1, long: 3 }).map(([name, seconds]) => {
+          const { directory, ...module } = goModule();
+          cpSync(directory, join(scratch, name), { recursive: true });
+          return [name, origin({ module: { ...module, directory: join(scratch, name), seconds } })] as const;
+        });
+        await obtain(
+          Object.fromEntries(tools),
+          tools.map(([name]) => name),
+        );
+        const calls = readFileSync(log, "utf8").trim().split("\n");
+        const collector = freemem() < 4 * 2 ** 30 ? "default" : "off";
+        const builds = calls.filter((call) => call.startsWith("build"));
+        assert.equal(builds[0], `build short ${collector}`);
+        assert.deepEqual(builds.slice(1).sort(), [`build long ${collector}`, `build middle ${collector}`]);
+        const fetches = calls.filter((call) => call.startsWith("list"));
+        assert.deepEqual(fetches.sort(), ["list long default", "list middle default"]);
+        const firstOfTheOthers = calls.indexOf(builds[1] ?? "");
+        assert.ok(calls.indexOf(`end of build short ${collector}`) < firstOfTheOthers, calls.join("\n"));
+        for (const fetch of fetches) assert.ok(calls.indexOf(fetch) < firstOfTheOthers, calls.join("\n"));
       });
 
       it("must not depend on the user's Go settings", async () => {
