@@ -250,11 +250,11 @@ function useProgram(main: string): void {
   writeFileSync(file, stringify({ ...parse(readFileSync(file, "utf8")), main }));
 }
 
-/** A program finds the image's context beside its main file, and so cannot run where it stands. */
+/** A program finds the image's context and its loader beside its main file, and so cannot run where it stands. */
 function firstPhase(): string {
   const directory = join(projectDirectory(), "first-phase");
   mkdirSync(directory);
-  for (const name of ["app", "node_modules", "package.json"])
+  for (const name of ["app", "loader.cjs", "node_modules", "package.json"])
     symlinkSync(join(cloneDirectory, name), join(directory, name));
   const program = JSON.stringify(join(cloneDirectory, "bench", "programs", "cloudTime"));
   writeFileSync(join(directory, "index.js"), `module.exports = require(${program});\n`);
