@@ -80,7 +80,7 @@ const bench: Bench = {
 };
 
 /** What each of the last services costs, by what each of those before costs. */
-function growth([, ten = 0, hundred = 0, most = 0]: number[]): number {
+export function growth([, ten = 0, hundred = 0, most = 0]: number[]): number {
   return (most - hundred) / 200 / ((hundred - ten) / 90);
 }
 

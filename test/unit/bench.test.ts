@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { growth } from "../../bench/growth";
 import { alternate, figures, median, ratio, summary, timed } from "../../bench/harness";
 import { benches } from "../../bench/main";
 import { withTables } from "../../bench/readme";
@@ -29,6 +30,11 @@ describe("a benchmark", () => {
     assert.equal(ratio(of(1, 10, 2), of(2, 20, 4)), 0.5);
     assert.equal(median([4, 1, 3, 2]), 2.5);
     assert.equal(summary(of(1.234, 1, 9)), "1.23 (1–9) s");
+  });
+
+  it("must call growth constant where each service costs the same, whatever the first ones cost", () => {
+    assert.equal(growth([50, 1, 10, 30]), 1);
+    assert.equal(growth([50, 1, 10, 50]), 2);
   });
 
   it("must take the memory of a command with all its children, and fail as the command does", async () => {
