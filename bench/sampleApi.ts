@@ -37,7 +37,7 @@ export default {
 
 async function measure(context: Context) {
   const reason = await elasticsearchAvailable();
-  if (reason) throw new Error(`This benchmark needs a real Elasticsearch process: ${reason}`);
+  if (reason) throw new UserError(`This benchmark needs a real Elasticsearch process: ${reason}`);
   const [elasticsearch] = await Promise.all([startElasticsearch(), buildApi()]);
   try {
     const store = await Store.open(elasticsearch.urls[0] as string, context.scratch);

@@ -154,6 +154,19 @@ describe("sample API", function () {
       assert.match(waiting.reason, /ECONNREFUSED/);
     });
 
+    it("must log one line of a request, with all that was asked and answered, and none of a probe", async () => {
+      const answer = await ask(`${api.url}/users?limit=0`);
+      const id = answer.headers.get("x-request-id");
+      await ask(`${api.url}/healthz`);
+      const { req, res, responseTime } = await logged(api, ({ reqId }) => reqId === id);
+      assert.deepEqual([req.method, req.url, res.statusCode], ["GET", "/users?limit=0", 400]);
+      assert.ok(responseTime > 0);
+      const last = await ask(`${api.url}/nothing`);
+      await logged(api, ({ reqId }) => reqId === last.headers.get("x-request-id"));
+      assert.equal(api.log().split(id as string).length, 2);
+      assert.equal(api.log().includes("/healthz"), false);
+    });
+
     it("must describe itself, on a port of its own, by the schemas that check its requests", async () => {
       const { body } = await ask(`${api.docsUrl}/openapi.json`);
       assert.deepEqual(body.servers, [{ url: "https://api.example.com" }]);
@@ -502,11 +515,12 @@ describe("sample API", function () {
       const body = JSON.stringify({ id: "late", name: "Late" });
       const request = http.request(`${own.url}/users`, {
         method: "POST",
-        headers: { ...JSON_TYPE, "content-length": body.length },
+        headers: { ...JSON_TYPE, "content-length": body.length, expect: "100-continue" },
         agent: new http.Agent({ keepAlive: true }),
       });
+      const arrived = once(request, "continue");
       request.write(body.slice(0, 10));
-      await until(async () => own.log().includes('"url":"/users"'));
+      await arrived;
       own.process.kill("SIGTERM");
       await until(async () => (await ask(`${own.url}/readyz`)).body.status === "stopping");
       assert.equal((await ask(`${own.url}/healthz`)).status, 200);

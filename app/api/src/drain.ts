@@ -10,12 +10,14 @@ export class Drain {
   #lastRequest = 0;
 
   watch(app: FastifyInstance): void {
-    app.addHook("onRequest", async (request) => {
+    app.addHook("onRequest", (request, _reply, done) => {
       if (!request.routeOptions.config.probe) this.#lastRequest = Date.now();
+      done();
     });
     // Clients with a kept connection find another replica with their next request.
-    app.addHook("onSend", async (_request, reply) => {
+    app.addHook("onSend", (_request, reply, _payload, done) => {
       if (this.draining) reply.header("connection", "close");
+      done();
     });
   }
 

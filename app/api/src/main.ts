@@ -6,6 +6,9 @@ import { Drain } from "./drain.js";
 import { elasticsearchOptions, readSettings, type Settings } from "./settings.js";
 import { Users } from "./users.js";
 
+// Nobody here collects traces, but Elastic's client puts one together for each call unless this is said.
+process.env.OTEL_ELASTICSEARCH_ENABLED ??= "false";
+
 try {
   await serve(readSettings(process.env));
 } catch (error) {
