@@ -9,6 +9,7 @@ import autocannon from "autocannon";
 import getPort from "get-port";
 import { elasticsearchAvailable, startElasticsearch } from "../local/elasticsearch/process";
 import { ask, buildApi, JSON_TYPE, PROGRAM, run, stop, until } from "../test/app/process";
+import { UserError } from "../violations";
 import { alternate, type Bench, type Context, type Figures, ratio, type Variant, watchMemory } from "./harness";
 
 const PROGRAMS = join(__dirname, "programs/sampleApi");
