@@ -14,7 +14,7 @@ import { outdatedCommand } from "./outdated";
 import { cloneDirectory, stateDirectory } from "./paths";
 import { previewOffline } from "./preview";
 import { rotateStack } from "./rotate";
-import { chooseRealPods, exitCode, run, startPlatform } from "./start";
+import { chooseRealPods, describe, exitCode, run, startPlatform } from "./start";
 import { statusCommand } from "./status";
 import { runTests } from "./testing";
 import { obtainTools } from "./tools";
@@ -127,7 +127,9 @@ async function kubectl(args: string[]): Promise<number> {
     console.error("The embedded cluster does not run. Start it with: npm start");
     return 1;
   }
-  const { kubectl } = await obtainTools(["kubectl"]);
+  const { kubectl } = await obtainTools(["kubectl"], (report) => {
+    if (Math.round(report.elapsedSeconds) % 15 === 0) console.error(describe(report));
+  });
   return exitCode(execa(kubectl.path, args, { env: { KUBECONFIG: adminKubeconfig() }, stdio: "inherit" }));
 }
 

@@ -2,7 +2,7 @@ import { execFile, execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { dirname, join, resolve } from "node:path";
+import { delimiter, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { CoreV1Api, KubeConfig } from "@kubernetes/client-node";
@@ -33,15 +33,9 @@ export interface ClusterOptions {
 /** A pod with this annotation, on itself or its template, stays Pending: a test then sets its status as a kubelet would. */
 export const holdAnnotation = "kwok.x-k8s.io/hold";
 
-const toolNames = [
-  "kwokctl",
-  "kwok",
-  "etcd",
-  "kube-apiserver",
-  "kube-controller-manager",
-  "kube-scheduler",
-  "kubectl",
-] as const;
+const toolNames = ["kwokctl", "kwok", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"] as const;
+/** All that kwokctl does with kubectl is to ask whether the API server answers, which is waited for here: none is built for it. */
+const kubectlForKwokctl = join(__dirname, "kwokctl");
 /** In the order in which they stop. */
 const components = ["kwok-controller", "kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"];
 /** The API server, once etcd is dead, never ends by itself. */
@@ -59,8 +53,8 @@ export async function createCluster(options: ClusterOptions): Promise<void> {
   writeFileSync(configFile, stringify(await configuration(tools)));
   await kwokctl(tools, "create", "cluster", "--config", configFile, "--kubeconfig", "", "--wait", `${readySeconds}s`);
   writeKwokConfiguration(options.diskPodSeconds);
-  await restartKwok(tools);
   await waitUntilReady();
+  await restartKwok(tools);
   writeFileSync(createdFile(), `${new Date().toISOString()}\n`);
 }
 
@@ -156,7 +150,7 @@ async function configuration(tools: Tools) {
       kubeApiserverBinary: tools["kube-apiserver"].path,
       kubeControllerManagerBinary: tools["kube-controller-manager"].path,
       kubeSchedulerBinary: tools["kube-scheduler"].path,
-      kubectlBinary: tools.kubectl.path,
+      kubectlBinary: join(kubectlForKwokctl, "kubectl"),
       kwokControllerBinary: tools.kwok.path,
     },
     componentsPatches: [
@@ -198,7 +192,7 @@ async function kwokctl(tools: Tools, ...args: string[]): Promise<void> {
   const env = {
     ...process.env,
     KWOK_WORKDIR: kwokDirectory(),
-    PATH: `${dirname(tools.kubectl.path)}:${process.env.PATH}`,
+    PATH: [kubectlForKwokctl, process.env.PATH].join(delimiter),
   };
   try {
     await promisify(execFile)(tools.kwokctl.path, ["--name", clusterName(), ...args], { env });

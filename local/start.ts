@@ -14,20 +14,20 @@ import { type Engine, engine, prepareProject, pulumi, recoverRun } from "./engin
 import { giveBackPods, requireRealPods } from "./kubelet/choice";
 import { runsRealPods, setRealPods } from "./kubelet/kwok";
 import { backendRepository } from "./kubelet/programs";
-import { obtainTools, type Report, type ToolName } from "./tools";
+import { obtainTools, type Report, type Tool, type ToolName } from "./tools";
 
-const allTools: ToolName[] = [
+/** kubectl is not among them: only `npm run kubectl` uses it. */
+const platformTools = [
   "pulumi",
   "pulumi-language-nodejs",
   "etcd",
   "kube-apiserver",
   "kube-controller-manager",
   "kube-scheduler",
-  "kubectl",
   "kwok",
   "kwokctl",
   "registry",
-];
+] as const satisfies ToolName[];
 
 /** How steps are shown: as lines that move on a terminal, else as a log. */
 export const progress = {
@@ -56,14 +56,14 @@ export async function startPlatform(
   command: string,
   overrides: Record<string, unknown> = {},
 ): Promise<{ platform: Engine; flags: string[] }> {
-  const steps = new Listr<{ tools: Awaited<ReturnType<typeof obtainTools>>; engine: Engine; flags: string[] }>(
+  const steps = new Listr<{ tools: Record<(typeof platformTools)[number], Tool>; engine: Engine; flags: string[] }>(
     [
       {
         title: "Tools",
         task: async (context, task) => {
           // A terminal shows one line that moves; a log gets one now and then.
           const every = process.stdout.isTTY ? 1 : 15;
-          context.tools = await obtainTools(allTools, (report) => {
+          context.tools = await obtainTools(platformTools, (report) => {
             if (Math.round(report.elapsedSeconds) % every === 0) task.output = describe(report);
           });
         },
@@ -98,7 +98,7 @@ export async function startPlatform(
   return { platform, flags };
 }
 
-const describe = ({ tool, phase, elapsedSeconds, estimatedSeconds }: Report) =>
+export const describe = ({ tool, phase, elapsedSeconds, estimatedSeconds }: Report) =>
   `${tool}: ${phase}, ${Math.round(elapsedSeconds)} s of about ${Math.round(estimatedSeconds)} s`;
 
 /** An engine command whose output is the terminal's. @returns its exit code */
