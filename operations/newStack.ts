@@ -98,7 +98,7 @@ export function read(draft: NewStack, env: NodeJS.ProcessEnv): { violations: Vio
 export async function check(draft: NewStack, env: NodeJS.ProcessEnv): Promise<ReturnType<typeof read>> {
   const { config, violations } = read(draft, env);
   if (!config) return { violations };
-  const found = await preflight(config, env).then(() => [], violationsOf);
+  const found = await preflight(config, { env }).then(() => [], violationsOf);
   return found.length > 0 ? { violations: found } : { violations: [], config };
 }
 

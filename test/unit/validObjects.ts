@@ -67,7 +67,7 @@ function kubernetesObject({ type, inputs }: Captured, check: Check): void {
   for (const [key, value] of Object.entries(metadata.annotations ?? {})) {
     check(QUALIFIED.test(key), "an annotation", key);
     check(
-      typeof value === "string" && !/[\n\r;{}]/.test(value.replace(/^\$\{binary_remote_addr\}$/, "")),
+      typeof value === "string" && !/[\n\r;{}]/.test(value.replace(/^(\$|jsonpath=)\{[\w.[\]]+\}$/, "")),
       `the annotation ${key}`,
       value,
     );
