@@ -48,6 +48,9 @@ interface StackConfig {
 
 const read = (file: string): StackConfig => (existsSync(file) ? (parse(readFileSync(file, "utf8")) ?? {}) : {});
 
+export const isEncrypted = (value: unknown): boolean =>
+  typeof value === "object" && value !== null && "secure" in value;
+
 /** The engine with its own home, state backend and passphrase, all under the platform's state directory. */
 export function engine(tools: Record<"pulumi" | "pulumi-language-nodejs", Tool>, accountPort: number): Engine {
   const sources = Object.fromEntries(providers.map((name) => [name, official(name) ? "official" : "simulated"]));
@@ -110,8 +113,11 @@ export async function prepareProject(
   const kept = read(file);
   const given = read(join(source, `Pulumi.${stack}.yaml`));
   const keptSecrets = Object.entries(kept.config ?? {}).filter(([key]) => key in secrets);
-  const config = { ...given.config, ...overrides, ...Object.fromEntries(keptSecrets) };
-  const salt = kept.encryptionsalt ?? given.encryptionsalt;
+  const others = Object.entries(given.config ?? {}).filter(([key]) => !(key in secrets));
+  const config = { ...Object.fromEntries(others), ...overrides, ...Object.fromEntries(keptSecrets) };
+  // That of its owner's passphrase: nobody else has it, and it is in the way where nothing is left that it encrypts.
+  const givenSalt = others.some(([, value]) => isEncrypted(value)) ? given.encryptionsalt : undefined;
+  const salt = kept.encryptionsalt ?? givenSalt;
   writeFileSync(file, stringify({ ...(salt && { encryptionsalt: salt }), config }));
 
   if (!existsSync(checkpointFile(stack, project))) {

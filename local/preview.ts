@@ -5,7 +5,7 @@ import type { Options } from "execa";
 import { parse } from "yaml";
 import { secretKeys } from "../config";
 import { startAccount, stopDaemons } from "./daemons";
-import { type Engine, engine, prepareProject, pulumi } from "./engine";
+import { type Engine, engine, isEncrypted, prepareProject, pulumi } from "./engine";
 import { cloneDirectory } from "./paths";
 import { obtainTools } from "./tools";
 
@@ -55,10 +55,7 @@ export async function withOfflinePreview<T>(
 /** Every secret of the program and every encrypted value of the file, with a value that is none. */
 function secretStandIns(settings: string): Record<string, string> {
   const { config = {} } = parse(readFileSync(settings, "utf8")) as { config?: Record<string, unknown> };
-  const encrypted = Object.keys(config).filter((key) => {
-    const value = config[key];
-    return typeof value === "object" && value !== null && "secure" in value;
-  });
+  const encrypted = Object.keys(config).filter((key) => isEncrypted(config[key]));
   const names = new Set([...secretKeys.map((key) => `hobnob:${key}`), ...encrypted]);
   return Object.fromEntries([...names].map((key) => [key, "stand-in"]));
 }
