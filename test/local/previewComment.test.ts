@@ -18,8 +18,12 @@ describe("the comment on a change that replaces Elasticsearch's set", function (
   before("preview it with the real engine", async () => {
     const stack = await OfflineStack.start();
     try {
-      await stack.import(previousState());
+      const state = previousState();
+      const outputs = state.deployment.resources.find(({ type }) => type === "pulumi:pulumi:Stack")?.outputs ?? {};
+      outputs.monthlyCost = { priced: true, currency: "USD", minimum: 87, maximum: 87 };
+      await stack.import(state);
       const settings = {
+        "hobnob:cluster": { region: "fra1", ha: false, systemPool: { size: "s-2vcpu-4gb", count: 4 } },
         "hobnob:storage": { className: "fast" },
         "hobnob:ingress": { replicas: 3, maxBodySize: "8m" },
       };
@@ -34,13 +38,14 @@ describe("the comment on a change that replaces Elasticsearch's set", function (
     if (PICTURES) writeFileSync(join(PICTURES, "preview-comment.md"), comment);
   });
 
-  it("must name it, and why, before the counts, the policies and the folded rest", () => {
+  it("must name it, and why, before the counts, the cost, the policies and the folded rest", () => {
     assert.equal(exitCode, 0, comment);
     const order = [
       /^<!-- hobnob preview local -->/,
       /^## Preview of `local`: 4 replaced, \d+ updated, \d+ created$/m,
       /^> - \*\*replace\*\* `StatefulSet` `elasticsearch`: .*storageClassName`: `"hobnob-block-storage"` → `"fast"`$/m,
       /^\| \d+ \| \d+ \| \*\*4\*\* \| 0 \| \d+ \|$/m,
+      /^\*\*Cost:\*\* \$111\.00 a month, \$24\.00 more than now$/m,
       /^\*\*Policies:\*\* all \d+ rules are kept\.$/m,
       /^<details><summary>Full diff: \d+ resources<\/summary>$/m,
       /^- replace StatefulSet elasticsearch$/m,
