@@ -227,7 +227,7 @@ interface RuntimeOptions {
  * The language host that can be built from a Go module takes the project's runtime options as flags, which no engine of
  * today passes (pulumi sdk/v3.60.0, nodejs/cmd/pulumi-language-nodejs/main.go): a launcher passes them.
  */
-function languageHostDirectory(tool: Tool, project: Project, { typescript, nodeargs }: RuntimeOptions): string {
+export function languageHostDirectory(tool: Tool, project: Project, { typescript, nodeargs }: RuntimeOptions): string {
   const { path } = tool;
   if (!isFromModule(tool)) return dirname(path);
   const directory = join(project.directory, "language-host");

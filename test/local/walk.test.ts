@@ -18,9 +18,10 @@ import { delimiter, join } from "node:path";
 import { AppsV1Api, KubeConfig, PatchStrategy, setHeaderOptions } from "@kubernetes/client-node";
 import { execa } from "execa";
 import { parse, stringify } from "yaml";
+import { bundlePlugins } from "../../local/bundles";
 import { adminKubeconfig, deleteCluster } from "../../local/cluster";
 import { registryPassword, registryUser, startAccount, startRegistry, stopDaemons } from "../../local/daemons";
-import { type Engine, engine } from "../../local/engine";
+import { type Engine, engine, languageHostDirectory } from "../../local/engine";
 import { cloneDirectory } from "../../local/paths";
 import { withPolicyPacks } from "../../local/policyPacks";
 import { obtainTools } from "../../local/tools";
@@ -403,11 +404,13 @@ dns.lookup = (host, ...rest) => {
 };
 `,
   );
-  const plugins = join(cloneDirectory, "local", "plugins");
-  const simulated = Object.entries(sources).flatMap(([name, source]) =>
-    source === "simulated" ? [join(plugins, name)] : [],
-  );
-  return [bin, languageHost, ...simulated, join(plugins, "policy-pack"), environment.PATH].join(delimiter);
+  const { runtime } = parse(readFileSync(join(workspace, "Pulumi.yaml"), "utf8"));
+  const project = { name: "hobnob", source: workspace, directory: root };
+  const host = languageHostDirectory(languageHost, project, runtime.options);
+  const simulated = (Object.keys(sources) as (keyof typeof sources)[]).filter((name) => sources[name] === "simulated");
+  const policyPack = join(cloneDirectory, "local", "plugins", "policy-pack");
+  const folders = [bin, host, ...Object.values(bundlePlugins(simulated)), policyPack, environment.PATH];
+  return folders.join(delimiter);
 }
 
 interface Item {
