@@ -23,6 +23,8 @@ describe("npm run verify", function () {
     PULUMI_SKIP_UPDATE_CHECK: "true",
   };
   const own = { ...process.env };
+  /** The engine writes the salt of each into a file of the project. */
+  const stacks: string[] = [];
 
   before(async () => {
     const { pulumi } = await obtainTools(["pulumi"]);
@@ -35,6 +37,7 @@ describe("npm run verify", function () {
       else process.env[key] = own[key];
     }
     rmSync(temporary, { recursive: true, force: true });
+    for (const stack of stacks) rmSync(join(cloneDirectory, `Pulumi.${stack}.yaml`), { force: true });
   });
 
   const refusal = async (...args: string[]): Promise<string> =>
@@ -54,6 +57,7 @@ describe("npm run verify", function () {
 
   /** A deployed stack, as the engine keeps it. */
   async function deploy(stack: string, outputs: Record<string, unknown>): Promise<void> {
+    stacks.push(stack);
     await pulumi(["stack", "init", stack]);
     const urn = `urn:pulumi:${stack}::hobnob::pulumi:pulumi:Stack::hobnob-${stack}`;
     const resources = [{ urn, custom: false, type: "pulumi:pulumi:Stack", outputs }];
