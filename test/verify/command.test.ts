@@ -55,10 +55,14 @@ describe("npm run verify", function () {
       "current-context": "c",
     });
 
+  const init = (stack: string) => {
+    stacks.push(stack);
+    return pulumi(["stack", "init", stack]);
+  };
+
   /** A deployed stack, as the engine keeps it. */
   async function deploy(stack: string, outputs: Record<string, unknown>): Promise<void> {
-    stacks.push(stack);
-    await pulumi(["stack", "init", stack]);
+    await init(stack);
     const urn = `urn:pulumi:${stack}::hobnob::pulumi:pulumi:Stack::hobnob-${stack}`;
     const resources = [{ urn, custom: false, type: "pulumi:pulumi:Stack", outputs }];
     const deployment = { manifest: { time: new Date(0).toISOString(), magic: "", version: "" }, resources };
@@ -86,7 +90,7 @@ describe("npm run verify", function () {
 
   it("must tell an unknown stack from one that is not deployed, and that from another program's", async () => {
     assert.equal(await refusal("nobody"), "There is no stack nobody; list what there is: pulumi stack ls");
-    await pulumi(["stack", "init", "empty"]);
+    await init("empty");
     assert.equal(await refusal("empty"), "The stack empty is not deployed; deploy it: pulumi up --stack empty");
     await deploy("other", { apiUrl: "http://api.example.com" });
     assert.equal(
