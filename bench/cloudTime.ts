@@ -10,12 +10,13 @@ import { parse, stringify } from "yaml";
 import { NAME_SERVERS } from "../components/dns";
 import { adminKubeconfig } from "../local/cluster";
 import { stopDaemons } from "../local/daemons";
-import { type Engine, projectDirectory, pulumi } from "../local/engine";
+import { account, type Engine, projectDirectory, pulumi } from "../local/engine";
 import { cloneDirectory } from "../local/paths";
 import { startPlatform } from "../local/start";
 import { obtainTools } from "../local/tools";
 import { type GraphResource, longestPath } from "../operations/graph";
 import { alternate, type Bench, type Context, median, ratio, type Variant } from "./harness";
+import { revealed } from "./objects";
 
 /** Seconds that a minute of the real cloud takes here: 9 minutes of it are the graph's longest path. */
 const MINUTE = Number(process.env.HOBNOB_BENCH_MINUTE ?? 12);
@@ -127,7 +128,7 @@ class Stack {
         directory = mkdtempSync(join(this.context.scratch, "state-"));
         Object.assign(process.env, { HOBNOB_LOCAL_STATE: directory, HOBNOB_LOCAL_IMAGE_SECONDS: `${BUILD} ${PUSH}` });
         ({ platform } = await startPlatform("up", settings(this.nameServer)));
-        await ask(platform, "/local/settings", { latency: LATENCY });
+        await account(platform, "/local/settings", { latency: LATENCY });
       },
       run: async () => {
         const [busy, began] = [processorSeconds(), performance.now()];
@@ -148,7 +149,7 @@ class Stack {
 
   async keepGraph(platform: Engine): Promise<void> {
     const { stdout } = await pulumi(platform, ["stack", "export", "--stack", "local", "--show-secrets"]);
-    this.resources = inTheClear(JSON.parse(String(stdout)).deployment.resources) as Resource[];
+    this.resources = revealed(JSON.parse(String(stdout)).deployment.resources) as Resource[];
   }
 
   /** As a README would have it: a command, its wait, the next command. Its objects are the ones that the graph makes. */
@@ -157,18 +158,20 @@ class Stack {
     const made = this.resources.filter(({ type }) => !type.startsWith("hobnob:"));
     const of = (...kinds: string[]) => made.filter(({ type }) => kinds.includes(kindOf(type)));
     const input = (kind: string) => of(kind)[0]?.inputs;
-    const post = (path: string, body: object) => ask(platform, `/v2/${path}`, body);
+    const post = (path: string, body: object) => account(platform, `/v2/${path}`, body);
 
     const { vpc } = await post("vpcs", { name: "checklist", region: "fra1", ip_range: input("Vpc").ipRange });
     const { name, region, version, ha, nodePool } = input("KubernetesCluster");
     const ours = { name, region, version, ha, vpc_uuid: vpc.id, node_pools: [poolRequest(nodePool)] };
     const { kubernetes_cluster: cluster } = await post("kubernetes/clusters", ours);
     const path = `/v2/kubernetes/clusters/${cluster.id}`;
-    await until(async () => (await ask(platform, path)).kubernetes_cluster.status.state === "running");
+    await until(async () => (await account(platform, path)).kubernetes_cluster.status.state === "running");
     for (const { inputs } of of("KubernetesNodePool")) {
       const { node_pool: pool } = await post(`kubernetes/clusters/${cluster.id}/node_pools`, poolRequest(inputs));
       const isRunning = ({ status }: { status: { state: string } }) => status.state === "running";
-      await until(async () => (await ask(platform, `${path}/node_pools/${pool.id}`)).node_pool.nodes.every(isRunning));
+      await until(async () =>
+        (await account(platform, `${path}/node_pools/${pool.id}`)).node_pool.nodes.every(isRunning),
+      );
     }
 
     // docker build, docker push: what a registry of this machine takes itself is left out, to the checklist's good.
@@ -178,7 +181,7 @@ class Stack {
     await post("domains", { name: input("Domain").name });
     const { certificate } = await post("certificates", { ...request, dns_names: domains });
     await until(
-      async () => (await ask(platform, `/v2/certificates/${certificate.id}`)).certificate.state === "verified",
+      async () => (await account(platform, `/v2/certificates/${certificate.id}`)).certificate.state === "verified",
     );
 
     const env = { KUBECONFIG: adminKubeconfig() };
@@ -276,18 +279,6 @@ const kindOf = (type: string) => type.split(":").at(-1) ?? type;
 const isBalancer = ({ inputs }: Resource): boolean => inputs?.spec?.type === "LoadBalancer";
 const isObject = ({ type }: Resource) => /^kubernetes:(?!.*Patch$)/.test(type);
 
-// biome-ignore lint/suspicious/noExplicitAny: the account's answers have as many shapes as paths
-async function ask({ environment }: Engine, path: string, body?: object): Promise<any> {
-  const { DIGITALOCEAN_API_URL: url, DIGITALOCEAN_TOKEN: token } = environment;
-  const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
-  const response = await fetch(`${url}${path}`, {
-    headers,
-    ...(body && { method: "POST", body: JSON.stringify(body) }),
-  });
-  if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
-  return response.json();
-}
-
 async function until(isSo: () => Promise<boolean>): Promise<void> {
   while (!(await isSo())) await sleep(250);
 }
@@ -297,15 +288,6 @@ const poolRequest = ({ autoScale, nodeCount, minNodes, maxNodes, name, size, lab
   ...{ name, size, labels, taints, tags, count: nodeCount ?? minNodes },
   ...(autoScale && { auto_scale: true, min_nodes: minNodes, max_nodes: maxNodes }),
 });
-
-/** Inputs without the engine's marks of secrets. */
-function inTheClear(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(inTheClear);
-  if (typeof value !== "object" || value === null) return value;
-  const { plaintext, ...members } = value as Record<string, unknown>;
-  if ("4dabf18193072939515e22adb298388d" in members && typeof plaintext === "string") return JSON.parse(plaintext);
-  return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, inTheClear(member)]));
-}
 
 /** That all processors of the machine have been busy since it started (Linux). */
 function processorSeconds(): number {

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parse } from "yaml";
 import { adminKubeconfig } from "../local/cluster";
 import { startAccount, stopDaemons } from "../local/daemons";
-import { type Engine, engine, type Project, prepareProject, pulumi, stackResources } from "../local/engine";
+import { account, type Engine, engine, type Project, prepareProject, pulumi, stackResources } from "../local/engine";
 import { cloneDirectory } from "../local/paths";
 import { obtainTools } from "../local/tools";
 
@@ -55,32 +55,19 @@ export class Embedded {
 
   private async begin(): Promise<void> {
     const none = { cluster: 0, clusterDeletion: 0, node: 0, certificate: 0, balancer: 0, volume: 0, attachment: 0 };
-    await this.ask("/local/settings", { withCluster: this.nodes > 0, latency: none });
+    await account(this.engine, "/local/settings", { withCluster: this.nodes > 0, latency: none });
     if (this.nodes === 0) return;
-    const { options } = await this.ask("/v2/kubernetes/options");
+    const { options } = await account(this.engine, "/v2/kubernetes/options");
     const pool = { name: "nodes", size: "s-8vcpu-32gb-amd", count: this.nodes };
     const request = { name: "bench", region: "fra1", version: options.versions[0].slug, node_pools: [pool] };
-    const { kubernetes_cluster: made } = await this.ask("/v2/kubernetes/clusters", request);
+    const { kubernetes_cluster: made } = await account(this.engine, "/v2/kubernetes/clusters", request);
     for (let state = "provisioning"; state !== "running"; await sleep(200)) {
-      const { status } = (await this.ask(`/v2/kubernetes/clusters/${made.id}`)).kubernetes_cluster;
+      const { status } = (await account(this.engine, `/v2/kubernetes/clusters/${made.id}`)).kubernetes_cluster;
       if (status.state === "error") throw new Error(status.message);
       state = status.state;
     }
     const PATH = [dirname(this.kubectl), this.engine.environment.PATH].join(delimiter);
     Object.assign(this.engine.environment, { KUBECONFIG: adminKubeconfig(), PATH });
-  }
-
-  /** A request to the simulated account. */
-  // biome-ignore lint/suspicious/noExplicitAny: its answers have as many shapes as paths
-  async ask(path: string, body?: object): Promise<any> {
-    const { DIGITALOCEAN_API_URL: url, DIGITALOCEAN_TOKEN: token } = this.engine.environment;
-    const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
-    const response = await fetch(`${url}${path}`, {
-      headers,
-      ...(body && { method: "POST", body: JSON.stringify(body) }),
-    });
-    if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
-    return response.json();
   }
 
   /** The platform's settings on this cluster: no account, no registry and no zone are asked. */

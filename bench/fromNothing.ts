@@ -5,11 +5,10 @@ import { stringify } from "yaml";
 import { pinnedVersion } from "../local/build";
 import type { Project } from "../local/engine";
 import { type Origin, obtain } from "../local/tools";
-import { isObject, type StateResource } from "../operations/state";
 import { OWNER_LABEL } from "../owner";
 import { Embedded, STACK, UP } from "./embedded";
 import { alternate, type Bench, type Case, type Context, type Goal, ratio, timed, type Variant } from "./harness";
-import { revealed } from "./revealed";
+import { manifestsOf } from "./objects";
 
 /** How many services stand beside the platform in one program. */
 const SIZES = [
@@ -94,9 +93,7 @@ class Size {
     await embedded.prepare(project, settings);
     await embedded.pulumi(project, ...UP);
     const exported = JSON.parse(await embedded.pulumi(project, "stack", "export", "--show-secrets"));
-    const objects = (exported.deployment.resources as StateResource[])
-      .filter((resource) => isObject(resource) && resource.type.startsWith("kubernetes:"))
-      .map(({ inputs }) => revealed(inputs) as Manifest);
+    const objects = manifestsOf(exported.deployment.resources) as Manifest[];
     const directory = join(scratch, `services-${services}`);
     writeFiles(directory, objects);
     const size = new Size(embedded, project, settings, directory, objects);

@@ -3,14 +3,14 @@ import { delimiter, dirname, join } from "node:path";
 import { stringify } from "yaml";
 import { adminKubeconfig } from "../local/cluster";
 import { registryPassword, registryUser, startRegistry } from "../local/daemons";
-import { type Project, prepareProject, pulumi } from "../local/engine";
+import { account, type Project, prepareProject, pulumi } from "../local/engine";
 import { cloneDirectory } from "../local/paths";
 import { obtainTools } from "../local/tools";
-import { isObject, type StateResource } from "../operations/state";
+import type { StateResource } from "../operations/state";
 import { Embedded, UP } from "./embedded";
 import { alternate, type Bench, type Context, ratio, timed, type Variant } from "./harness";
 import { prepareImports } from "./imports";
-import { revealed } from "./revealed";
+import { manifestsOf } from "./objects";
 
 /** With the settings of Pulumi.prod.yaml. */
 const STACK = "prod";
@@ -64,7 +64,7 @@ async function deploy(embedded: Embedded, context: Context) {
   const tools = await obtainTools(["registry", "kubectl"]);
   const registry = await startRegistry(tools.registry.path);
   const server = `127.0.0.1:${registry.port}`;
-  await embedded.ask("/local/settings", { withCluster: true });
+  await account(engine, "/local/settings", { withCluster: true });
   const hobnob: Project = { name: "hobnob", source: cloneDirectory, directory: join(context.scratch, "hobnob") };
   const settings = {
     "hobnob:registry": { server, repository: "hobnob/backend", username: registryUser, private: true },
@@ -86,9 +86,13 @@ async function deploy(embedded: Embedded, context: Context) {
 
   const exported = JSON.parse(String((await run(hobnob, "stack", "export", "--show-secrets")).stdout));
   const resources: StateResource[] = exported.deployment.resources;
-  const objects = resources.filter((one) => isObject(one) && one.type.startsWith("kubernetes:"));
   const file = join(context.scratch, "objects.yaml");
-  writeFileSync(file, objects.map(({ inputs }) => stringify(revealed(inputs))).join("---\n"));
+  writeFileSync(
+    file,
+    manifestsOf(resources)
+      .map((object) => stringify(object))
+      .join("---\n"),
+  );
   const PATH = [dirname(tools.kubectl.path), engine.environment.PATH].join(delimiter);
   const env = { ...engine.environment, PATH, KUBECONFIG: adminKubeconfig() };
   // It ends with 1 where something differs: of what kubectl itself did not apply, its own annotation.

@@ -150,8 +150,8 @@ async function reset(): Promise<number> {
 
 /** What a destroy leaves on purpose: the owner decides about it, so it is named. */
 async function nameWhatIsLeft(platform: Engine): Promise<void> {
-  const { volumes } = await account<{ volumes: { name: string; size_gigabytes: number }[] }>(platform, "volumes");
-  const { domains } = await account<{ domains: { name: string }[] }>(platform, "domains");
+  const { volumes } = await account<{ volumes: { name: string; size_gigabytes: number }[] }>(platform, "/v2/volumes");
+  const { domains } = await account<{ domains: { name: string }[] }>(platform, "/v2/domains");
   for (const { name, size_gigabytes } of volumes)
     console.log(`Kept: volume ${name} (${size_gigabytes} GiB), its data is yours`);
   for (const { name } of domains) console.log(`Kept: zone ${name}; its deletion needs hobnob:dns.deleteZone`);

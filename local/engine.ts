@@ -176,17 +176,27 @@ async function orphansAreGone(): Promise<void> {
  * a refresh of all would ask the old address: the cluster alone is read again.
  */
 async function followMovedCluster(engine: Engine, stack: string, project: Project): Promise<void> {
-  const [now] = (await account<{ kubernetes_clusters: { endpoint: string }[] }>(engine, "kubernetes/clusters"))
+  const [now] = (await account<{ kubernetes_clusters: { endpoint: string }[] }>(engine, "/v2/kubernetes/clusters"))
     .kubernetes_clusters;
   const known = stackResources(stack, project).find(({ type }) => type.endsWith(":KubernetesCluster"));
   if (!now || !known || known.outputs?.endpoint === now.endpoint) return;
   await pulumi(engine, ["refresh", "--stack", stack, "--yes", "--skip-preview", "--target", known.urn]);
 }
 
-/** What the simulated account answers to a GET below `/v2/`. */
-export async function account<Answer>({ environment }: Engine, path: string): Promise<Answer> {
-  const headers = { Authorization: `Bearer ${environment.DIGITALOCEAN_TOKEN}` };
-  return (await (await fetch(`${environment.DIGITALOCEAN_API_URL}/v2/${path}`, { headers })).json()) as Answer;
+/**
+ * What the simulated account answers to a GET of the path, or to a POST of the body.
+ * @throws where it refuses
+ */
+// biome-ignore lint/suspicious/noExplicitAny: its answers have as many shapes as paths
+export async function account<Answer = any>({ environment }: Engine, path: string, body?: object): Promise<Answer> {
+  const { DIGITALOCEAN_API_URL: url, DIGITALOCEAN_TOKEN: token } = environment;
+  const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
+  const response = await fetch(`${url}${path}`, {
+    headers,
+    ...(body && { method: "POST", body: JSON.stringify(body) }),
+  });
+  if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+  return (await response.json()) as Answer;
 }
 
 /** A resource as the state keeps it. */

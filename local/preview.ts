@@ -5,7 +5,7 @@ import type { Options } from "execa";
 import { parse } from "yaml";
 import { secretKeys } from "../config";
 import { startAccount, stopDaemons } from "./daemons";
-import { type Engine, engine, isEncrypted, prepareProject, pulumi } from "./engine";
+import { account, type Engine, engine, isEncrypted, prepareProject, pulumi } from "./engine";
 import { cloneDirectory } from "./paths";
 import { obtainTools } from "./tools";
 
@@ -37,9 +37,9 @@ export async function withOfflinePreview<T>(
   process.env.HOBNOB_LOCAL_STATE = temporary;
   try {
     say(`The DigitalOcean account of this preview is simulated; nothing of the stack ${stack} is touched.`);
-    const account = await startAccount(process.env);
-    await post(`http://127.0.0.1:${account.port}/local/settings`, { withCluster: false });
-    const runner = engine(tools, account.port);
+    const { port } = await startAccount(process.env);
+    const runner = engine(tools, port);
+    await account(runner, "/local/settings", { withCluster: false });
     const standIns = secretStandIns(settings);
     say(`Stand-ins for secrets, which cannot be read here: ${Object.keys(standIns).join(", ") || "none"}\n`);
     await prepareProject(runner, stack, {}, standIns);
@@ -58,10 +58,4 @@ function secretStandIns(settings: string): Record<string, string> {
   const encrypted = Object.keys(config).filter((key) => isEncrypted(config[key]));
   const names = new Set([...secretKeys.map((key) => `hobnob:${key}`), ...encrypted]);
   return Object.fromEntries([...names].map((key) => [key, "stand-in"]));
-}
-
-async function post(url: string, body: unknown): Promise<void> {
-  const headers = { "Content-Type": "application/json" };
-  const response = await fetch(url, { method: "POST", headers, body: JSON.stringify(body) });
-  if (!response.ok) throw new Error(`The simulated account answered ${response.status} to ${url}.`);
 }

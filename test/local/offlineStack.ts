@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parse } from "yaml";
 import { startAccount, stopDaemons } from "../../local/daemons";
-import { type Engine, engine, prepareProject, pulumi } from "../../local/engine";
+import { account, type Engine, engine, prepareProject, pulumi } from "../../local/engine";
 import { obtainTools } from "../../local/tools";
 
 interface Step {
@@ -37,8 +37,8 @@ export class OfflineStack {
     const before = process.env.HOBNOB_LOCAL_STATE;
     const directory = mkdtempSync(join(tmpdir(), "hobnob-offline-"));
     process.env.HOBNOB_LOCAL_STATE = directory;
-    const account = await startAccount(process.env);
-    const stack = new OfflineStack(directory, engine(tools, account.port), before);
+    const { port } = await startAccount(process.env);
+    const stack = new OfflineStack(directory, engine(tools, port), before);
     await stack.ask("/local/settings", { withCluster: false });
     return stack;
   }
@@ -51,17 +51,7 @@ export class OfflineStack {
   }
 
   /** A request to the simulated account. */
-  // biome-ignore lint/suspicious/noExplicitAny: its answers have as many shapes as paths
-  async ask(path: string, body?: object): Promise<any> {
-    const { DIGITALOCEAN_API_URL: url, DIGITALOCEAN_TOKEN: token } = this.runner.environment;
-    const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
-    const response = await fetch(`${url}${path}`, {
-      headers,
-      ...(body && { method: "POST", body: JSON.stringify(body) }),
-    });
-    if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
-    return response.json();
-  }
+  ask = (path: string, body?: object) => account(this.runner, path, body);
 
   /** The stack's state from here on. */
   async import(state: State): Promise<void> {
