@@ -47,7 +47,8 @@ export = async (): Promise<Outputs> => {
   const owned = { transformations: [ownedBy(owner)] };
 
   const cluster = createCluster("cluster", config.cluster, versionPlan, owned);
-  // It is asked for while the rest of the graph is being made.
+  // What it is made of is asked for while the rest of the graph is being made.
+  await new Promise((resolve) => cluster.urn.apply(resolve));
   await turnOfTheLoop();
   const { spread, nodeSelector, workers, protect } = cluster;
   const placement = { spread, nodeSelector, workers };

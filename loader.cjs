@@ -1,34 +1,54 @@
-// Required by Node before the program (`nodeargs` of Pulumi.yaml): TypeScript goes through tsx, and nothing else does.
-// Why, and what it gains: docs/decisions/program-start.md.
+// Required by Node before the program (`nodeargs` of Pulumi.yaml): it takes the types out of TypeScript, and leaves each
+// line where it is. Why, and what it gains: docs/decisions/program-start.md.
+const { createHash } = require("node:crypto");
+const { mkdirSync, readFileSync, renameSync, writeFileSync } = require("node:fs");
 const Module = require("node:module");
+const { join } = require("node:path");
+const { version } = require("sucrase/package.json");
 
-const [loadJs, resolve, load] = [Module._extensions[".js"], Module._resolveFilename, Module._load];
-require("tsx/cjs");
-const [tsxLoadJs, tsxResolve] = [Module._extensions[".js"], Module._resolveFilename];
+const kept = join(__dirname, "node_modules", ".cache", "hobnob", `sucrase-${version}`);
 
-const isPackage = (file) => /[\\/]node_modules[\\/]/.test(file ?? "");
-const isSdk = (file) => /[\\/]node_modules[\\/]@pulumi[\\/]pulumi[\\/]/.test(file ?? "");
+Module._extensions[".ts"] = (module, file) => module._compile(javaScriptOf(file), file);
 
-Module._extensions[".js"] = (module, file) => {
-  if (!isPackage(file)) return tsxLoadJs(module, file);
-  // Node would parse the map of every package's file.
-  process.setSourceMapsEnabled(false);
+function javaScriptOf(file) {
+  const source = readFileSync(file, "utf8");
+  const made = join(kept, `${createHash("sha256").update(source).digest("hex")}.js`);
   try {
-    loadJs(module, file);
-  } finally {
-    process.setSourceMapsEnabled(true);
+    return readFileSync(made, "utf8");
+  } catch {
+    const { transform } = require("sucrase");
+    const { code } = transform(source, {
+      transforms: ["typescript", "imports"],
+      disableESTransforms: true,
+      filePath: file,
+    });
+    keep(made, code);
+    return code;
   }
-};
+}
 
-Module._resolveFilename = (request, parent, ...rest) =>
-  (isPackage(parent?.filename) ? resolve : tsxResolve)(request, parent, ...rest);
+/** Of two programs that start at once each writes its own. */
+function keep(file, code) {
+  const own = `${file}.${process.pid}`;
+  try {
+    mkdirSync(kept, { recursive: true });
+    writeFileSync(own, code);
+    renameSync(own, file);
+  } catch {
+    // Where nothing can be written, the next run makes it again.
+  }
+}
+
+const load = Module._load;
+const isSdk = (file) => /[\\/]node_modules[\\/]@pulumi[\\/]pulumi[\\/]/.test(file ?? "");
+// Serialized functions (dynamic providers, lambdas) and programs that run the engine need them.
+const seldom = ["typescript", "@npmcli/arborist", "./automation"];
 
 Module._load = (request, parent, isMain) => {
   const get = () => load(request, parent, isMain);
   if (!isSdk(parent?.filename)) return get();
-  // Only functions that are serialized (dynamic providers, lambdas) need them.
-  if (request === "typescript" || request === "@npmcli/arborist") return whenUsed(get);
-  // It maps each position in a stack by files that it reads, and knows nothing of what tsx made; Node does.
+  if (seldom.includes(request)) return whenUsed(get);
+  // It maps each position in a stack by files that it reads; here there is nothing to map.
   return request === "source-map-support/register" ? {} : get();
 };
 

@@ -4,9 +4,11 @@ import { delimiter, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parse } from "yaml";
 import { adminKubeconfig } from "../local/cluster";
-import { startAccount, stopDaemons } from "../local/daemons";
+import { startAccount, startKubelet, stopDaemons } from "../local/daemons";
 import { account, type Engine, engine, type Project, prepareProject, pulumi, stackResources } from "../local/engine";
+import { backendRepository } from "../local/kubelet/programs";
 import { cloneDirectory } from "../local/paths";
+import { chooseRealPods } from "../local/start";
 import { obtainTools } from "../local/tools";
 
 /** Of every benchmark's stacks. */
@@ -15,14 +17,15 @@ export const STACK = "bench";
 /** An update, as `npm run stack -- <stack> up` has it. */
 export const UP = ["up", "--yes", "--skip-preview", "--non-interactive"];
 
-const IMAGE = "docker.io/acme/hobnob-backend";
-
-/** An image that nobody pulls: kwok's pods run nothing. @param digit makes the digest */
-export const imageOf = (digit: number): string => `${IMAGE}@sha256:${digit.toString(16).padStart(64, "0")}`;
+/** An image that nobody pulls: kwok's pods run nothing, and real ones what the clone holds. @param digit makes the digest */
+export const imageOf = (digit: number): string =>
+  `docker.io/${backendRepository}@sha256:${digit.toString(16).padStart(64, "0")}`;
 
 export interface Wanted {
   /** Nodes of 8 CPUs and 32 GB; with 0 there is the account alone, and no cluster. @default 3 */
   nodes?: number;
+  /** Real processes behind the pods of Elasticsearch and the API. @default false */
+  real?: boolean;
 }
 
 /** An engine, a simulated account without latencies and a cluster that is there, on a state directory of their own. */
@@ -36,16 +39,18 @@ export class Embedded {
     private readonly before: string | undefined,
   ) {}
 
-  static async start({ nodes = 3 }: Wanted = {}): Promise<Embedded> {
+  static async start({ nodes = 3, real = false }: Wanted = {}): Promise<Embedded> {
     const tools = await obtainTools(["pulumi", "pulumi-language-nodejs", "kubectl"]);
     const before = process.env.HOBNOB_LOCAL_STATE;
     const directory = mkdtempSync(join(tmpdir(), "hobnob-bench-"));
     process.env.HOBNOB_LOCAL_STATE = directory;
+    if (real) await chooseRealPods(true);
     const { port } = await startAccount(process.env);
     const embedded = new Embedded(engine(tools, port), tools.kubectl.path, nodes, directory, before);
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => embedded.end(signal));
     try {
       await embedded.begin();
+      if (real) await startKubelet();
     } catch (error) {
       await embedded.stop();
       throw error;

@@ -10,6 +10,8 @@ import type { BuiltImageArgs, ReadyImageArgs } from "./image";
 
 /** What the rest of the graph knows of a cluster, whoever runs it. Another cloud is one more class of this shape. */
 export interface Cluster {
+  /** Known as soon as the engine has heard of the component. */
+  readonly urn: pulumi.Output<pulumi.URN>;
   readonly provider: k8s.Provider;
   /** Identifies the cluster for its whole life. */
   readonly id: pulumi.Output<string>;

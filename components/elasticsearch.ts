@@ -97,14 +97,20 @@ export class Elasticsearch extends pulumi.ComponentResource {
   /** What clients know the nodes by and are known by; absent while `security` is off. */
   readonly security?: ElasticsearchSecurity;
 
-  constructor(name: string, args: ElasticsearchArgs, opts?: pulumi.ComponentResourceOptions) {
+  readonly #child: pulumi.ComponentResourceOptions;
+
+  constructor(name: string, args: ElasticsearchArgs, { provider, ...opts }: pulumi.ComponentResourceOptions = {}) {
     checkArgs(["elasticsearch"], { ...args, snapshots: undefined });
+    // A component that is given a provider waits for it, and keys and passwords would wait for the cluster.
     super("hobnob:platform:Elasticsearch", name, {}, opts);
     const { namespace } = args;
-    const child = { parent: this };
+    const child = { parent: this, provider };
+    this.#child = child;
     const metadata = (fixedName: string) => ({ name: fixedName, namespace, labels: ELASTICSEARCH_LABELS });
     const skipAwait = { annotations: { "pulumi.com/skipAwait": "true" } };
 
+    // The set waits for it, and it is two objects long: asked for first, it holds nothing up.
+    const guard = this.createGuard(name, args);
     this.scheme = args.security ? "https" : "http";
     if (args.security) {
       const { passwordGenerations = [1] } = args;
@@ -239,10 +245,10 @@ export class Elasticsearch extends pulumi.ComponentResource {
         },
       },
       {
-        parent: this,
+        ...child,
         protect: args.protect,
         // Without the guard an update could lower the nodes.
-        dependsOn: [this.createGuard(name, args), ...args.workers],
+        dependsOn: [guard, ...args.workers],
         // A claim template can't change: the provider would replace the set, and so stop every node. The claims grow below.
         ignoreChanges: ["spec.volumeClaimTemplates[0].spec.resources"],
         // On an update one node after the other, each until the cluster is green again.
@@ -259,7 +265,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
           spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: args.diskSize } } },
         },
         // To let go of the size would leave a claim without one, which the API server refuses.
-        { parent: this, dependsOn: statefulSet, retainOnDelete: true },
+        { ...child, dependsOn: statefulSet, retainOnDelete: true },
       );
     }
 
@@ -297,7 +303,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
           validations: [{ expression: keepsNodes, messageExpression: whyKeepNodes(pulumi.getStack()) }],
         },
       },
-      { parent: this },
+      this.#child,
     );
     return new k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
       `${name}-guard`,
@@ -305,7 +311,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
         metadata: { name: GUARD, labels: ELASTICSEARCH_LABELS },
         spec: { policyName: policy.metadata.name, validationActions: ["Deny"] },
       },
-      { parent: this },
+      this.#child,
     );
   }
 
@@ -315,7 +321,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
     const namespace = new Namespace(
       name,
       { name: "elasticsearch-host-settings", labels, level: "privileged" },
-      { parent: this },
+      this.#child,
     );
     const account = new k8s.core.v1.ServiceAccount(
       name,
@@ -323,7 +329,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
         metadata: { name: "elasticsearch-host-settings", namespace: namespace.name, labels },
         automountServiceAccountToken: false,
       },
-      { parent: this },
+      this.#child,
     );
     const small = { requests: { cpu: "1m", memory: "32Mi" }, limits: { memory: "32Mi" } };
     new k8s.apps.v1.DaemonSet(
@@ -365,7 +371,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
           },
         },
       },
-      { parent: this, dependsOn: workers },
+      { ...this.#child, dependsOn: workers },
     );
   }
 }

@@ -73,7 +73,12 @@ export class ElasticsearchSecurity extends pulumi.ComponentResource {
   /** Certificate of the authority, PEM. */
   readonly ca: pulumi.Output<string>;
 
-  constructor(name: string, args: ElasticsearchSecurityArgs, opts?: pulumi.ComponentResourceOptions) {
+  constructor(
+    name: string,
+    args: ElasticsearchSecurityArgs,
+    { provider, ...opts }: pulumi.ComponentResourceOptions = {},
+  ) {
+    // Only the Secrets need the cluster.
     super("hobnob:platform:ElasticsearchSecurity", name, {}, opts);
     const { passwordGenerations } = args;
     const certificate = this.createCertificate(name, args);
@@ -103,7 +108,7 @@ export class ElasticsearchSecurity extends pulumi.ComponentResource {
           immutable,
           data: pulumi.output(data).apply(encode),
         },
-        { parent: this },
+        { parent: this, provider },
       ).metadata.name;
 
     this.nodesSecretName = secret(undefined, "nodes", {

@@ -38,6 +38,6 @@ describe("the loader", () => {
       const fail = ({ message }: Erased) => { throw new Error(message); };
       fail({ message: "here" });
     `);
-    assert.match(stderr, /Error: here\n\s+at fail \(.*index\.ts:4:53\)\n\s+at .*index\.ts:5:7/);
+    assert.match(stderr, /Error: here\n\s+at fail \(.*index\.ts:4:\d+\)\n\s+at .*index\.ts:5:\d+/);
   });
 });

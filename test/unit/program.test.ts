@@ -143,6 +143,14 @@ describe("the whole graph", () => {
     }
   });
 
+  it("must make Elasticsearch's keys and passwords while the cluster is being made", async () => {
+    const secured = { "hobnob:elasticsearch": JSON.stringify({ security: true }) };
+    const all = await graph(secured, { stuck: "digitalocean:index/kubernetesCluster:KubernetesCluster" });
+    const made = (type: string) => all.filter((resource) => resource.type === type).length;
+    assert.equal(made("tls:index/privateKey:PrivateKey"), 2);
+    assert.equal(made("random:index/randomPassword:RandomPassword"), 5);
+  });
+
   it("must not let the API's policy wait for the controller that it names", async () => {
     const all = await graph();
     const policy = find(all, "kubernetes:networking.k8s.io/v1:NetworkPolicy", "backend");

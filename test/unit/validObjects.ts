@@ -21,6 +21,7 @@ const NGINX: Record<string, RegExp> = {
   "set-real-ip-from": /^[\d.]+\/\d+$/,
   "real-ip-header": /^X-Forwarded-For$/,
   "real-ip-recursive": /^true$/,
+  "redirect-to-https": /^true$/,
 };
 const NGINX_ANNOTATION = /^(\d{1,9}(r\/s)?|[\w.{}$]+|true|false)$/;
 
