@@ -39,6 +39,20 @@ function keep(file, code) {
   }
 }
 
+// As tsx and the editor know them: by these the examples stand on the clone's own package.
+const { paths } = require("./tsconfig.json").compilerOptions;
+const resolve = Module._resolveFilename;
+Module._resolveFilename = (request, ...rest) => resolve(request.startsWith(".") ? request : named(request), ...rest);
+
+function named(request) {
+  for (const [pattern, [target]] of Object.entries(paths)) {
+    const [before, after] = pattern.split("*");
+    const isNamed = after === undefined ? request === pattern : request.startsWith(before);
+    if (isNamed) return join(__dirname, target.replace("*", request.slice(before.length)));
+  }
+  return request;
+}
+
 const load = Module._load;
 const isSdk = (file) => /[\\/]node_modules[\\/]@pulumi[\\/]pulumi[\\/]/.test(file ?? "");
 // Serialized functions (dynamic providers, lambdas) and programs that run the engine need them.

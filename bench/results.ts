@@ -14,7 +14,7 @@ export interface Result extends Measured {
 
 const fileOf = (directory: string, name: string) => join(__dirname, directory, `${name}.json`);
 
-/** @param directory `results`, or `before`: the first figures, from before anything was made faster */
+/** @param directory `results`, or `before`: the first figures that were taken */
 export function readResult(directory: "results" | "before", name: string): Result | undefined {
   const file = fileOf(directory, name);
   return existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as Result) : undefined;

@@ -40,4 +40,13 @@ describe("the loader", () => {
     `);
     assert.match(stderr, /Error: here\n\s+at fail \(.*index\.ts:4:\d+\)\n\s+at .*index\.ts:5:\d+/);
   });
+
+  it("must find the clone's own package by the name that other stacks know it by", async () => {
+    const { stdout, stderr } = await program(`
+      import { Platform } from "hobnob-platform";
+      import { Service } from "hobnob-platform/components/service";
+      console.log(typeof Platform, typeof Service);
+    `);
+    assert.equal(`${stdout}${stderr}`, "function function");
+  });
 });
