@@ -12,6 +12,8 @@ const BACKENDS = {
   "a folder, compressed": { PULUMI_DIY_BACKEND_GZIP: "true" },
 };
 
+const WITHOUT_CHECKPOINTS = { PULUMI_SKIP_CHECKPOINTS: "true" };
+
 const bench: Bench = {
   name: "growth",
   title: "Growth: services on one platform",
@@ -48,11 +50,14 @@ const bench: Bench = {
         await configure(count);
         const upBy = (settings: Record<string, string>) => ({
           run: () => timed("pulumi", [...UP, "--stack", STACK], { cwd, env: { ...env, ...settings } }),
-          restore: async () => void (await embedded.pulumi(services, "destroy", "--yes", "--skip-preview")),
+          async restore() {
+            const args = ["destroy", "--yes", "--skip-preview", "--non-interactive", "--stack", STACK];
+            await timed("pulumi", args, { cwd, env: { ...env, ...WITHOUT_CHECKPOINTS } });
+          },
         });
         const backends = Object.entries(BACKENDS).flatMap(([name, settings]) => [
           [name, upBy(settings)] as const,
-          [`${name}, without checkpoints`, upBy({ ...settings, PULUMI_SKIP_CHECKPOINTS: "true" })] as const,
+          [`${name}, without checkpoints`, upBy({ ...settings, ...WITHOUT_CHECKPOINTS })] as const,
         ]);
         const variants = await alternate(Object.fromEntries(backends), { ...context, repetitions: 1 });
         cases.push({ case: `up of ${count}`, variants });

@@ -335,7 +335,9 @@ class Recorder {
       for await (const chunk of asked) body += chunk;
       // Whether the index is there, each asks at its start, when it likes.
       if (asked.url?.startsWith("/users/")) calls.push(callOf(asked, body));
-      const passed = request(target + asked.url, { method: asked.method, headers: asked.headers }, (response) => {
+      // A kept connection may be one that Elasticsearch is just closing.
+      const { method, headers } = asked;
+      const passed = request(target + asked.url, { method, headers, agent: false }, (response) => {
         answer.writeHead(response.statusCode as number, response.headers);
         response.pipe(answer);
       });
