@@ -4,6 +4,7 @@ const { createHash } = require("node:crypto");
 const { mkdirSync, readFileSync, renameSync, writeFileSync } = require("node:fs");
 const Module = require("node:module");
 const { join } = require("node:path");
+const { setFlagsFromString } = require("node:v8");
 const { version } = require("sucrase/package.json");
 
 const kept = join(__dirname, "node_modules", ".cache", "hobnob", `sucrase-${version}`);
@@ -53,6 +54,9 @@ function named(request) {
   return request;
 }
 
+// Almost all that a program makes is garbage soon; left to itself, V8 lets it grow to several times of what is kept.
+setFlagsFromString("--heap-growing-percent=30");
+
 const load = Module._load;
 const isSdk = (file) => /[\\/]node_modules[\\/]@pulumi[\\/]pulumi[\\/]/.test(file ?? "");
 // Serialized functions (dynamic providers, lambdas) and programs that run the engine need them.
@@ -62,8 +66,23 @@ Module._load = (request, parent, isMain) => {
   const get = () => load(request, parent, isMain);
   if (!isSdk(parent?.filename)) return get();
   if (seldom.includes(request)) return whenUsed(get);
+  if (request === "./debuggable" && !process.env.PULUMI_DEBUG_PROMISE_LEAKS) return withoutStacks(get());
   // It maps each position in a stack by files that it reads; here there is nothing to map.
   return request === "source-map-support/register" ? {} : get();
 };
 
 const whenUsed = (get) => new Proxy({}, { get: (_, key) => key === "__esModule" || get()[key] });
+
+/** The SDK notes on each promise where it was made, for whom `PULUMI_DEBUG_PROMISE_LEAKS` tells of those that never end. */
+const withoutStacks = (debuggable) => ({
+  ...debuggable,
+  debuggablePromise(...args) {
+    const limit = Error.stackTraceLimit;
+    Error.stackTraceLimit = 0;
+    try {
+      return debuggable.debuggablePromise(...args);
+    } finally {
+      Error.stackTraceLimit = limit;
+    }
+  },
+});

@@ -4,7 +4,7 @@ import { probed } from "./probe";
 
 const COUNTS = [1, 10, 100, 300];
 /** What is brought up: each service is two pods and six objects. */
-const UP_COUNTS = [10, 100];
+const UP_COUNTS = [10, 50];
 
 /** Where the state is, by what the engine takes from its environment. */
 const BACKENDS = {

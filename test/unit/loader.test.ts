@@ -7,13 +7,13 @@ import { parse } from "yaml";
 const clone = join(__dirname, "..", "..");
 
 /** What a program does, as the engine starts it. */
-async function program(source: string) {
+async function program(source: string, env: NodeJS.ProcessEnv = {}) {
   const folder = mkdtempSync(join(clone, "test", "unit", "loader-"));
   try {
     const file = join(folder, "index.ts");
     writeFileSync(file, source);
     const { nodeargs } = parse(readFileSync(join(clone, "Pulumi.yaml"), "utf8")).runtime.options;
-    return await execa(process.execPath, [...String(nodeargs).split(" "), file], { cwd: clone, reject: false });
+    return await execa(process.execPath, [...String(nodeargs).split(" "), file], { cwd: clone, env, reject: false });
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -48,5 +48,16 @@ describe("the loader", () => {
       console.log(typeof Platform, typeof Service);
     `);
     assert.equal(`${stdout}${stderr}`, "function function");
+  });
+
+  it("must tell where a promise was made that never ended, whom the SDK would tell it", async () => {
+    const source = `
+      import * as pulumi from "@pulumi/pulumi";
+      const never = { newResource: () => new Promise<never>(() => {}), call: () => ({}) };
+      pulumi.runtime.setMocks(never).then(() => new pulumi.CustomResource("test:index:Never", "never", {}));
+    `;
+    const { stderr } = await program(source, { PULUMI_DEBUG_PROMISE_LEAKS: "1" });
+    assert.match(stderr, /STACK_TRACE:\nError\n\s+at .*debuggablePromise/);
+    assert.match((await program(source)).stderr, /promises were still active/);
   });
 });
