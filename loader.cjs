@@ -41,17 +41,16 @@ function keep(file, code) {
 }
 
 // As tsx and the editor know them: by these the examples stand on the clone's own package.
-const { paths } = require("./tsconfig.json").compilerOptions;
+const paths = Object.entries(require("./tsconfig.json").compilerOptions.paths).map(([pattern, [target]]) => {
+  const [before, after] = pattern.split("*");
+  return { before, isExact: after === undefined, target };
+});
 const resolve = Module._resolveFilename;
 Module._resolveFilename = (request, ...rest) => resolve(request.startsWith(".") ? request : named(request), ...rest);
 
 function named(request) {
-  for (const [pattern, [target]] of Object.entries(paths)) {
-    const [before, after] = pattern.split("*");
-    const isNamed = after === undefined ? request === pattern : request.startsWith(before);
-    if (isNamed) return join(__dirname, target.replace("*", request.slice(before.length)));
-  }
-  return request;
+  const path = paths.find(({ before, isExact }) => (isExact ? request === before : request.startsWith(before)));
+  return path ? join(__dirname, path.target.replace("*", request.slice(path.before.length))) : request;
 }
 
 // Almost all that a program makes is garbage soon; left to itself, V8 lets it grow to several times of what is kept.

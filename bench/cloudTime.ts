@@ -53,9 +53,9 @@ const bench: Bench = {
       const { port } = nameServer.address();
       const { resources } = await runApart({ variant: "graph", port, resources: [] }, context.scratch);
       const [busy, began] = [processorSeconds(), performance.now()];
-      const { hobnob, checklist, phases } = await rounds({ port, resources }, context);
+      const made = await rounds({ port, resources }, context);
       const share = (processorSeconds() - busy) / ((performance.now() - began) / 1000) / cpus().length;
-      return measured(resources, { hobnob, checklist, phases }, share);
+      return measured(resources, made, share);
     } finally {
       nameServer.close();
     }

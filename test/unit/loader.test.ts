@@ -38,7 +38,7 @@ describe("the loader", () => {
       const fail = ({ message }: Erased) => { throw new Error(message); };
       fail({ message: "here" });
     `);
-    assert.match(stderr, /Error: here\n\s+at fail \(.*index\.ts:4:\d+\)\n\s+at .*index\.ts:5:\d+/);
+    assert.match(stderr, /Error: here\n\s+at fail \(.*index\.ts:4:45\)\n\s+at .*index\.ts:5:7/);
   });
 
   it("must find the clone's own package by the name that other stacks know it by", async () => {
