@@ -79,6 +79,7 @@ export = async (): Promise<Outputs> => {
       ...config.elasticsearch,
       ...placement,
       namespace,
+      namespaceName: NAMESPACE,
       storageClassName: storage.storageClassName,
       clients: snapshots ? [API_LABELS, SNAPSHOTS_LABELS] : [API_LABELS],
       snapshots: snapshots?.store,

@@ -23,14 +23,11 @@ const helmVersion = pinnedVersion(helmDirectory, "helm.sh/helm/v4");
 const HELM: Origin = {
   range: helmVersion,
   versionArguments: ["version", "--short"],
-  module: {
-    directory: helmDirectory,
-    stamp: { "helm.sh/helm/v4/internal/version.version": `v${helmVersion}` },
-    seconds: 150,
-    megabytes: 1500,
-  },
+  module: { directory: helmDirectory, stamp: { "helm.sh/helm/v4/internal/version.version": `v${helmVersion}` } },
   package: "helm.sh/helm/v4/cmd/helm",
   version: helmVersion,
+  seconds: 150,
+  megabytes: 1500,
 };
 
 const bench: Bench = {

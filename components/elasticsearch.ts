@@ -10,6 +10,8 @@ import { Namespace, TO_DNS } from "./namespace";
 
 export interface ElasticsearchArgs {
   namespace: pulumi.Input<string>;
+  /** The namespace's name for what needs no more of it, and so need not wait until it is there. @default namespace */
+  namespaceName?: string;
   /**
    * Class of each node's disk. It must allow expansion for `diskSize` to grow later. Another one replaces the set, which
    * stops every node, and holds only for disks made after that.
@@ -248,7 +250,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
         ...child,
         protect: args.protect,
         // Without the guard an update could lower the nodes.
-        dependsOn: [guard, ...args.workers],
+        dependsOn: [...guard, ...args.workers],
         // A claim template can't change: the provider would replace the set, and so stop every node. The claims grow below.
         ignoreChanges: ["spec.volumeClaimTemplates[0].spec.resources"],
         // On an update one node after the other, each until the cluster is green again.
@@ -278,10 +280,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
    * Whoever lowers the number of nodes stops them with the shards and votes that they hold: the API server refuses it, to
    * an update and already to its preview, unless the scale-down command has said on the set that this number is safe.
    */
-  private createGuard(
-    name: string,
-    { namespace }: ElasticsearchArgs,
-  ): k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding {
+  private createGuard(name: string, { namespace, namespaceName }: ElasticsearchArgs): pulumi.Resource[] {
     const policy = new k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
       `${name}-guard`,
       {
@@ -289,7 +288,7 @@ export class Elasticsearch extends pulumi.ComponentResource {
         spec: {
           failurePolicy: "Fail",
           matchConstraints: {
-            namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespace } },
+            namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespaceName ?? namespace } },
             resourceRules: [
               {
                 apiGroups: ["apps"],
@@ -305,14 +304,16 @@ export class Elasticsearch extends pulumi.ComponentResource {
       },
       this.#child,
     );
-    return new k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
+    // Bound by its fixed name: the API server takes the two in either order.
+    const binding = new k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
       `${name}-guard`,
       {
         metadata: { name: GUARD, labels: ELASTICSEARCH_LABELS },
-        spec: { policyName: policy.metadata.name, validationActions: ["Deny"] },
+        spec: { policyName: GUARD, validationActions: ["Deny"] },
       },
       this.#child,
     );
+    return [policy, binding];
   }
 
   /** `vm.max_map_count` belongs to the machine: a pod can set it only as root of the machine, so that one does nothing else. */

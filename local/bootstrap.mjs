@@ -34,17 +34,19 @@ function programs() {
   return [join(clone, "app", "api"), ...inside.filter((path) => existsSync(join(path, "package-lock.json")))];
 }
 
-/** Where the tools will have to be built, the longest build's modules are fetched beside npm's packages. */
+/** Where the tools will have to be built, their modules are fetched beside npm's packages. */
 function fetchModules() {
   const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache");
   if (command !== "start" || process.env.HOBNOB_NO_DOWNLOAD !== "1" || existsSync(join(cache, "hobnob", "tools")))
     return;
   const env = { ...process.env, CGO_ENABLED: "0", GOFLAGS: "", GOTOOLCHAIN: "local", GOWORK: "off" };
-  const cwd = join(clone, "local", "tools", "cluster");
-  // What fails here, the build tells.
-  spawn("go", ["list", "-mod=readonly", "-deps", "tool"], { cwd, env, stdio: "ignore" })
-    .on("error", () => {})
-    .unref();
+  for (const module of ["embedded", "pulumi-language-nodejs"]) {
+    const cwd = join(clone, "local", "tools", module);
+    // What fails here, the build tells.
+    spawn("go", ["list", "-mod=readonly", "-deps", "tool", "./..."], { cwd, env, stdio: "ignore" })
+      .on("error", () => {})
+      .unref();
+  }
 }
 
 async function install(directory, what, seconds) {

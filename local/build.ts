@@ -13,10 +13,6 @@ export interface GoModule {
   directory: string;
   /** Linker variables by which the tools know their version. */
   stamp: Record<string, string>;
-  /** Measured on 2 cores with an empty build cache. */
-  seconds: number;
-  /** Of build cache, modules and results. */
-  megabytes: number;
 }
 
 /** An error whose message tells the user what to do. */
@@ -38,10 +34,16 @@ export function pin({ directory, stamp }: GoModule): string {
 }
 
 /**
+ * @param megabytes what the builds write
  * @param refusals why the releases could not be had
  * @throws ToolError without a Go that can build all of `modules`, or without the room for it.
  */
-export async function requireBuildable(modules: GoModule[], names: string[], refusals: string[] = []): Promise<void> {
+export async function requireBuildable(
+  modules: GoModule[],
+  names: string[],
+  megabytes: number,
+  refusals: string[] = [],
+): Promise<void> {
   const required = modules.map(({ directory }) => read(directory, "go.mod").match(/^go (\S+)/m)?.[1] ?? "1.21.0");
   const newest = required.reduce((a, b) => (lt(three(a), three(b)) ? b : a));
   const needs = `Building ${names.join(", ")} needs Go ≥ ${newest}`;
@@ -55,14 +57,7 @@ export async function requireBuildable(modules: GoModule[], names: string[], ref
   if (go.failed) throw new ToolError(`${needs}, but there is no go on the PATH. ${advice}`);
   const [found = "", ...directories] = go.stdout.split("\n");
   if (lt(three(found), three(newest))) throw new ToolError(`${needs}, but go on the PATH is ${found}. ${advice}`);
-  const megabytes = modules.reduce((sum, module) => sum + module.megabytes, 0);
   for (const directory of [cacheDirectory(), ...directories]) await requireSpace(directory, megabytes);
-}
-
-/** Fetches what a build of the packages will read, while another one keeps the processor busy. What fails, the build tells. */
-export async function fetchModules(module: GoModule, packages: string[], cancelSignal: AbortSignal): Promise<void> {
-  const options = { cwd: module.directory, env: goEnvironment, stdio: "ignore", reject: false, cancelSignal } as const;
-  await execa("go", ["list", "-mod=readonly", "-deps", ...packages], options);
 }
 
 /**
@@ -123,7 +118,9 @@ function garbageCollection(): NodeJS.ProcessEnv {
 
 const flags = (stamp: Record<string, string>): string[] => {
   const variables = Object.entries(stamp).map(([name, value]) => `-X ${name}=${value}`);
-  return ["-mod=readonly", "-buildvcs=false", "-trimpath", `-ldflags=-s -w ${variables.join(" ")}`.trim()];
+  // What a debugger would need is a tenth of the compiler's work, and the linker would strip it.
+  const noDebugger = ["-gcflags=all=-dwarf=false", `-ldflags=-s -w ${variables.join(" ")}`.trim()];
+  return ["-mod=readonly", "-buildvcs=false", "-trimpath", ...noDebugger];
 };
 
 /** As `go build` names it: the last element of the path that is no major version. */

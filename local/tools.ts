@@ -3,11 +3,10 @@ import { accessSync, constants, mkdirSync, readdirSync, rmdirSync, statSync } fr
 import { availableParallelism } from "node:os";
 import { basename, delimiter, dirname, join } from "node:path";
 import { execa } from "execa";
-import pLimit from "p-limit";
 import { lock } from "proper-lockfile";
 import { satisfies } from "semver";
 import packageJson from "../package.json";
-import { build, fetchModules, type GoModule, pin, pinnedVersion, requireBuildable } from "./build";
+import { build, type GoModule, pin, pinnedVersion, requireBuildable } from "./build";
 import { type Download, download } from "./download";
 import { cacheDirectory, cloneDirectory } from "./paths";
 
@@ -53,6 +52,10 @@ export interface Origin {
   package: string;
   /** The version that is built. */
   version: string;
+  /** What building it takes on 2 cores, beyond what it shares with those before it in its module. */
+  seconds: number;
+  /** Likewise: build cache, modules and result. */
+  megabytes: number;
 }
 
 /**
@@ -100,22 +103,20 @@ export async function obtain<Name extends string>(
   }
 
   if (missing().length > 0) {
-    const moduleOf = ([name]: Name[]) => origins[name as Name].module;
+    const sum = (of: (origin: Origin) => number) => missing().reduce((sum, name) => sum + of(origins[name]), 0);
     const builds = grouped(missing(), (name) => origins[name].module.directory);
-    // The longest first, so that both cores are busy to the end; before it the shortest, for what all of them compile.
-    builds.sort((a, b) => moduleOf(b).seconds - moduleOf(a).seconds);
-    builds.unshift(...builds.splice(-1));
-    const modules = builds.map(moduleOf);
-    await requireBuildable(modules, missing(), refusals);
-    const seconds = modules.reduce((sum, module) => sum + module.seconds, 0);
-    const progress = new Progress(report, "building", (seconds * 2) / availableParallelism());
-    const [first, ...others] = builds.map((names) => ({
-      fetch: (signal: AbortSignal) => fetchModules(moduleOf(names), packagesOf(origins, names), signal),
-      build: (signal: AbortSignal) => progress.of(names, () => fromSource(origins, names, signal)),
-    }));
-    await inPairs(first as (typeof others)[number], others)
-      .then((tools) => Object.assign(found, ...tools))
-      .finally(() => progress.end());
+    const modules = builds.map(([name]) => origins[name as Name].module);
+    await requireBuildable(
+      modules,
+      missing(),
+      sum(({ megabytes }) => megabytes),
+      refusals,
+    );
+    const progress = new Progress(report, "building", (sum(({ seconds }) => seconds) * 2) / availableParallelism());
+    await untilInterrupted(async (signal) => {
+      for (const names of builds)
+        Object.assign(found, await progress.of(names, () => fromSource(origins, names, signal)));
+    }).finally(() => progress.end());
   }
   return found as Record<Name, Tool>;
 }
@@ -160,9 +161,6 @@ async function fromSource<Name extends string>(origins: Record<Name, Origin>, na
   });
 }
 
-const packagesOf = <Name extends string>(origins: Record<Name, Origin>, names: Name[]) =>
-  names.map((name) => origins[name].package);
-
 /** Makes what is missing in a directory of the cache, while other processes that want the same wait and then find it there. */
 async function once<Name extends string>(
   origins: Record<Name, Origin>,
@@ -191,31 +189,13 @@ async function once<Name extends string>(
   }
 }
 
-interface Job<T> {
-  fetch(signal: AbortSignal): Promise<unknown>;
-  build(signal: AbortSignal): Promise<T>;
-}
-
-/**
- * The first build alone, while the modules of the others are fetched: what all share is compiled once. Then two at a
- * time: while one links, on a single core, the other compiles. The first failure ends all.
- */
-async function inPairs<T>(first: Job<T>, others: Job<T>[]): Promise<T[]> {
+async function untilInterrupted(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
   const abort = new AbortController();
   const interrupt = () => abort.abort();
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   for (const signal of signals) process.on(signal, interrupt);
-  const limit = pLimit(2);
-  const { signal } = abort;
-  const fetching = others.map(({ fetch }) => fetch(signal));
-  const alone = first.build(signal);
-  const running = [alone, ...others.map(({ build }) => limit(async () => alone.then(() => build(signal))))];
   try {
-    return await Promise.all(running);
-  } catch (error) {
-    abort.abort();
-    await Promise.allSettled([...running, ...fetching]);
-    throw error;
+    await work(abort.signal);
   } finally {
     for (const signal of signals) process.off(signal, interrupt);
   }
@@ -278,54 +258,53 @@ function runnable(path: string): boolean {
   }
 }
 
+/** Measured one after the other in this order, with empty caches. */
+const WORK: Record<ToolName, Pick<Origin, "seconds" | "megabytes">> = {
+  "pulumi-language-nodejs": { seconds: 18, megabytes: 510 },
+  "kube-apiserver": { seconds: 150, megabytes: 2300 },
+  "kube-controller-manager": { seconds: 42, megabytes: 640 },
+  "kube-scheduler": { seconds: 5, megabytes: 90 },
+  etcd: { seconds: 8, megabytes: 100 },
+  kwok: { seconds: 11, megabytes: 170 },
+  kwokctl: { seconds: 10, megabytes: 230 },
+  pulumi: { seconds: 110, megabytes: 2000 },
+  registry: { seconds: 11, megabytes: 130 },
+  kubectl: { seconds: 16, megabytes: 240 },
+};
+
 /** All versions come from package.json and the go.mod files, where the bots that renew them look. */
 export function catalogue(): Record<ToolName, Origin> {
   const directory = (name: string) => join(cloneDirectory, "local", "tools", name);
-  const cluster = directory("cluster");
+  const embedded = directory("embedded");
+  const languageHost = directory("pulumi-language-nodejs");
   const versions = {
-    pulumi: pinnedVersion(directory("pulumi"), "github.com/pulumi/pulumi/pkg/v3"),
+    pulumi: pinnedVersion(embedded, "github.com/pulumi/pulumi/pkg/v3"),
     // The last one that is a Go module of its own; it runs newer SDKs.
-    languageHost: pinnedVersion(directory("pulumi-language-nodejs"), "github.com/pulumi/pulumi/sdk/v3"),
-    kubernetes: pinnedVersion(cluster, "k8s.io/kubernetes"),
-    etcd: pinnedVersion(cluster, "go.etcd.io/etcd/server/v3"),
-    kwok: pinnedVersion(cluster, "sigs.k8s.io/kwok"),
-    registry: pinnedVersion(directory("registry"), "github.com/distribution/distribution/v3"),
+    languageHost: pinnedVersion(languageHost, "github.com/pulumi/pulumi/sdk/v3"),
+    kubernetes: pinnedVersion(embedded, "k8s.io/kubernetes"),
+    etcd: pinnedVersion(embedded, "go.etcd.io/etcd/server/v3"),
+    kwok: pinnedVersion(embedded, "sigs.k8s.io/kwok"),
+    registry: pinnedVersion(embedded, "github.com/distribution/distribution/v3"),
   };
   const [major = "", minor = ""] = versions.kubernetes.split(".");
   const pulumiVersion = "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version";
   const kubernetesVersion = "k8s.io/component-base/version";
 
   const modules = {
-    pulumi: {
-      directory: directory("pulumi"),
-      stamp: { [pulumiVersion]: `v${versions.pulumi}` },
-      seconds: 95,
-      megabytes: 2000,
-    },
-    languageHost: {
-      directory: directory("pulumi-language-nodejs"),
-      stamp: { [pulumiVersion]: `v${versions.languageHost}` },
-      seconds: 20,
-      megabytes: 500,
-    },
-    // One module for etcd, Kubernetes and kwok: what they share is most of them, and is compiled once.
-    cluster: {
-      directory: cluster,
+    // One module, as a package that two of the tools have in the same version is compiled once.
+    embedded: {
+      directory: embedded,
       stamp: {
+        [pulumiVersion]: `v${versions.pulumi}`,
         [`${kubernetesVersion}.gitVersion`]: `v${versions.kubernetes}`,
         [`${kubernetesVersion}.gitMajor`]: major,
         [`${kubernetesVersion}.gitMinor`]: minor,
         [`${kubernetesVersion}.gitTreeState`]: "clean",
+        "github.com/distribution/distribution/v3/version.version": `v${versions.registry}`,
       },
-      seconds: 300,
-      megabytes: 3700,
     },
-    registry: {
-      directory: directory("registry"),
-      stamp: { "github.com/distribution/distribution/v3/version.version": `v${versions.registry}` },
-      seconds: 30,
-      megabytes: 500,
-    },
+    // Another version of a module that the engine has too; the rest of what it requires is held to the engine's versions.
+    languageHost: { directory: languageHost, stamp: { [pulumiVersion]: `v${versions.languageHost}` } },
   };
 
   const os = process.platform;
@@ -341,21 +320,22 @@ export function catalogue(): Record<ToolName, Origin> {
   })();
 
   /** For macOS only kubectl is released. */
-  const kubernetes = (name: string): Origin => {
+  const kubernetes = (name: ToolName): Origin => {
     const url = `https://dl.k8s.io/release/v${versions.kubernetes}/bin/${os}/${arch}/${name}`;
     const released = os === "linux" || name === "kubectl";
     return {
       range: `~${major}.${minor}.0`,
       versionArguments: ["--version"],
       release: released ? { version: versions.kubernetes, download: { url, checksums: `${url}.sha256` } } : undefined,
-      module: modules.cluster,
+      module: modules.embedded,
       package: `k8s.io/kubernetes/cmd/${name}`,
       version: versions.kubernetes,
+      ...WORK[name],
     };
   };
 
   /** kwok publishes no list of checksums; GitHub's API gives those that it computed at the upload. */
-  const kwok = (name: string): Origin => ({
+  const kwok = (name: ToolName): Origin => ({
     range: `~${versions.kwok}`,
     versionArguments: ["--version"],
     release: {
@@ -365,9 +345,10 @@ export function catalogue(): Record<ToolName, Origin> {
         checksums: `https://api.github.com/repos/kubernetes-sigs/kwok/releases/tags/v${versions.kwok}`,
       },
     },
-    module: modules.cluster,
+    module: modules.embedded,
     package: `sigs.k8s.io/kwok/cmd/${name}`,
     version: versions.kwok,
+    ...WORK[name],
   });
 
   const etcdRelease = `${gitHub}/etcd-io/etcd/releases/download/v${versions.etcd}`;
@@ -379,9 +360,10 @@ export function catalogue(): Record<ToolName, Origin> {
       range: ">=3.230.0 <4",
       versionArguments: ["version"],
       release: pulumi,
-      module: modules.pulumi,
+      module: modules.embedded,
       package: "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",
       version: versions.pulumi,
+      ...WORK.pulumi,
     },
     "pulumi-language-nodejs": {
       range: "*",
@@ -391,6 +373,7 @@ export function catalogue(): Record<ToolName, Origin> {
       module: modules.languageHost,
       package: "github.com/pulumi/pulumi/sdk/v3/nodejs/cmd/pulumi-language-nodejs",
       version: versions.languageHost,
+      ...WORK["pulumi-language-nodejs"],
     },
     "kube-apiserver": kubernetes("kube-apiserver"),
     "kube-controller-manager": kubernetes("kube-controller-manager"),
@@ -415,9 +398,10 @@ export function catalogue(): Record<ToolName, Origin> {
               },
             }
           : undefined,
-      module: modules.cluster,
+      module: modules.embedded,
       package: "go.etcd.io/etcd/server/v3",
       version: versions.etcd,
+      ...WORK.etcd,
     },
     kwok: kwok("kwok"),
     kwokctl: kwok("kwokctl"),
@@ -428,9 +412,10 @@ export function catalogue(): Record<ToolName, Origin> {
         version: versions.registry,
         download: { url: registryArchive, checksums: `${registryArchive}.sha256`, members: { registry: "registry" } },
       },
-      module: modules.registry,
-      package: "hobnob/local/tools/registry",
+      module: modules.embedded,
+      package: "hobnob/local/tools/embedded",
       version: versions.registry,
+      ...WORK.registry,
     },
   };
 }

@@ -25,9 +25,11 @@ export interface Report {
 const KUBE_SCORE: Origin = {
   range: "1.20.0",
   versionArguments: ["version"],
-  module: { directory: join(__dirname, "kube-score"), stamp: {}, seconds: 72, megabytes: 600 },
+  module: { directory: join(__dirname, "kube-score"), stamp: {} },
   package: "github.com/zegl/kube-score/cmd/kube-score",
   version: "1.20.0",
+  seconds: 72,
+  megabytes: 600,
 };
 
 /**

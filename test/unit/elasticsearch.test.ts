@@ -174,8 +174,7 @@ describe("Elasticsearch", () => {
   it("must have the API server guard the number of nodes before the set is touched", () => {
     const guard = find(graph, `${ADMISSION}Policy`);
     const binding = find(graph, `${ADMISSION}PolicyBinding`);
-    assert.ok(waitsFor(graph, binding, guard));
-    assert.ok(waitsFor(graph, find(graph, STATEFUL_SET), binding));
+    for (const part of [guard, binding]) assert.ok(waitsFor(graph, find(graph, STATEFUL_SET), part));
     assert.deepEqual(binding.inputs.spec, { policyName: "elasticsearch-guard", validationActions: ["Deny"] });
     assert.equal(guard.inputs.spec.failurePolicy, "Fail");
     assert.deepEqual(guard.inputs.spec.matchConstraints, {
@@ -448,6 +447,7 @@ describe("Elasticsearch", () => {
     const component = "hobnob:platform:Elasticsearch::elasticsearch";
     assert.deepEqual(waits(STATEFUL_SET), [
       component,
+      `${ADMISSION}Policy::elasticsearch-guard`,
       `${ADMISSION}PolicyBinding::elasticsearch-guard`,
       "kubernetes:core/v1:ConfigMap::elasticsearch-files",
       "kubernetes:core/v1:ServiceAccount::elasticsearch",
