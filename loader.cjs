@@ -66,11 +66,15 @@ Module._load = (request, parent, isMain) => {
   if (!isSdk(parent?.filename)) return get();
   if (seldom.includes(request)) return whenUsed(get);
   if (request === "./debuggable" && !process.env.PULUMI_DEBUG_PROMISE_LEAKS) return withoutStacks(get());
+  if (/(^|\/)log$/.test(request) && !process.env.PULUMI_OPTION_DEBUG) return withoutDebug(get());
   // It maps each position in a stack by files that it reads; here there is nothing to map.
   return request === "source-map-support/register" ? {} : get();
 };
 
 const whenUsed = (get) => new Proxy({}, { get: (_, key) => key === "__esModule" || get()[key] });
+
+/** Each is a call of the engine, three to a resource, of which it shows none without `--debug`. */
+const withoutDebug = (log) => Object.assign(log, { debug: async () => {} });
 
 /** The SDK notes on each promise where it was made, for whom `PULUMI_DEBUG_PROMISE_LEAKS` tells of those that never end. */
 const withoutStacks = (debuggable) => ({

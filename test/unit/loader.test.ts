@@ -60,4 +60,25 @@ describe("the loader", () => {
     assert.match(stderr, /STACK_TRACE:\nError\n\s+at .*debuggablePromise/);
     assert.match((await program(source)).stderr, /promises were still active/);
   });
+
+  it("must tell the engine what is only for debugging when the engine would show it", async () => {
+    const source = `
+      import { Server, ServerCredentials } from "@grpc/grpc-js";
+      import * as pulumi from "@pulumi/pulumi";
+      import { EngineService } from "@pulumi/pulumi/proto/engine_grpc_pb";
+      import { Empty } from "google-protobuf/google/protobuf/empty_pb";
+      const server = new Server();
+      const log = ({ request }: any, answer: any) => { console.log(request.getMessage()); answer(null, new Empty()); };
+      server.addService(EngineService as any, { log });
+      server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), async (_, port) => {
+        const address = \`127.0.0.1:\${port}\`;
+        pulumi.runtime.resetOptions("project", "stack", 1, address, address, false, "organization");
+        await pulumi.log.debug("for debugging");
+        await pulumi.log.info("for all");
+        process.exit();
+      });
+    `;
+    assert.equal((await program(source)).stdout, "for all");
+    assert.equal((await program(source, { PULUMI_OPTION_DEBUG: "true" })).stdout, "for debugging\nfor all");
+  });
 });
