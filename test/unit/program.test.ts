@@ -114,11 +114,17 @@ describe("the whole graph", () => {
   };
   const record = (all: Captured[]) => find(all, "digitalocean:index/dnsRecord:DnsRecord", "records-api-a");
 
+  const guard = (part: string) => (all: Captured[]) =>
+    find(all, `kubernetes:admissionregistration.k8s.io/v1:ValidatingAdmission${part}`, "elasticsearch-guard");
+  const namespace = (all: Captured[]) => find(all, "kubernetes:core/v1:Namespace", "hobnob");
+
   for (const [one, other, title] of [
     [image, cluster, "the image and the cluster"],
     [elasticsearch, balancer, "Elasticsearch and the balancer"],
     [record, api, "the DNS records and the API"],
     [api, elasticsearch, "the API and Elasticsearch"],
+    [guard("Policy"), guard("PolicyBinding"), "the two parts of Elasticsearch's guard"],
+    [guard("Policy"), namespace, "Elasticsearch's guard and the namespace"],
   ] as const) {
     it(`must bring up ${title} side by side`, async () => {
       const all = await graph();
