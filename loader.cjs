@@ -66,7 +66,7 @@ Module._load = (request, parent, isMain) => {
   if (!isSdk(parent?.filename)) return get();
   if (seldom.includes(request)) return whenUsed(get);
   if (request === "./debuggable" && !process.env.PULUMI_DEBUG_PROMISE_LEAKS) return withoutStacks(get());
-  if (/(^|\/)log$/.test(request) && !process.env.PULUMI_OPTION_DEBUG) return withoutDebug(get());
+  if (request.endsWith("/log") && !process.env.PULUMI_OPTION_DEBUG) return withoutDebug(get());
   // It maps each position in a stack by files that it reads; here there is nothing to map.
   return request === "source-map-support/register" ? {} : get();
 };

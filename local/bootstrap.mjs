@@ -40,8 +40,9 @@ function fetchModules() {
   if (command !== "start" || process.env.HOBNOB_NO_DOWNLOAD !== "1" || existsSync(join(cache, "hobnob", "tools")))
     return;
   const env = { ...process.env, CGO_ENABLED: "0", GOFLAGS: "", GOTOOLCHAIN: "local", GOWORK: "off" };
-  for (const module of ["embedded", "pulumi-language-nodejs"]) {
-    const cwd = join(clone, "local", "tools", module);
+  const modules = join(clone, "local", "tools");
+  for (const module of readdirSync(modules)) {
+    const cwd = join(modules, module);
     // What fails here, the build tells.
     spawn("go", ["list", "-mod=readonly", "-deps", "tool", "./..."], { cwd, env, stdio: "ignore" })
       .on("error", () => {})

@@ -103,16 +103,11 @@ export async function obtain<Name extends string>(
   }
 
   if (missing().length > 0) {
-    const sum = (of: (origin: Origin) => number) => missing().reduce((sum, name) => sum + of(origins[name]), 0);
+    const total = (unit: "seconds" | "megabytes") => missing().reduce((sum, name) => sum + origins[name][unit], 0);
     const builds = grouped(missing(), (name) => origins[name].module.directory);
     const modules = builds.map(([name]) => origins[name as Name].module);
-    await requireBuildable(
-      modules,
-      missing(),
-      sum(({ megabytes }) => megabytes),
-      refusals,
-    );
-    const progress = new Progress(report, "building", (sum(({ seconds }) => seconds) * 2) / availableParallelism());
+    await requireBuildable(modules, missing(), total("megabytes"), refusals);
+    const progress = new Progress(report, "building", (total("seconds") * 2) / availableParallelism());
     await untilInterrupted(async (signal) => {
       for (const names of builds)
         Object.assign(found, await progress.of(names, () => fromSource(origins, names, signal)));
@@ -260,15 +255,15 @@ function runnable(path: string): boolean {
 
 /** Measured one after the other in this order, with empty caches. */
 const WORK: Record<ToolName, Pick<Origin, "seconds" | "megabytes">> = {
-  "pulumi-language-nodejs": { seconds: 18, megabytes: 510 },
-  "kube-apiserver": { seconds: 150, megabytes: 2300 },
-  "kube-controller-manager": { seconds: 42, megabytes: 640 },
-  "kube-scheduler": { seconds: 5, megabytes: 90 },
-  etcd: { seconds: 8, megabytes: 100 },
-  kwok: { seconds: 11, megabytes: 170 },
-  kwokctl: { seconds: 10, megabytes: 230 },
-  pulumi: { seconds: 110, megabytes: 2000 },
-  registry: { seconds: 11, megabytes: 130 },
+  "pulumi-language-nodejs": { seconds: 33, megabytes: 510 },
+  "kube-apiserver": { seconds: 177, megabytes: 2300 },
+  "kube-controller-manager": { seconds: 52, megabytes: 640 },
+  "kube-scheduler": { seconds: 6, megabytes: 90 },
+  etcd: { seconds: 9, megabytes: 100 },
+  kwok: { seconds: 14, megabytes: 170 },
+  kwokctl: { seconds: 12, megabytes: 230 },
+  pulumi: { seconds: 132, megabytes: 2000 },
+  registry: { seconds: 13, megabytes: 130 },
   kubectl: { seconds: 16, megabytes: 240 },
 };
 
